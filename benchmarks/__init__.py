@@ -1,0 +1,1 @@
+"""How good Sostenuto is, how fast, how small, how soon: each figure beside its protocol."""

@@ -1,0 +1,124 @@
+"""``make bench``: every figure of the README, as a table and as ``bench.json``.
+
+    python -m benchmarks [--ear NAME]... [--only accuracy|speed|live|identification]... [--out FILE]
+
+Accuracy and identification need the evaluation data beside the project and are left out, with a
+line that says so, where it is not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from datetime import UTC, datetime
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from benchmarks import delay, identification, note_accuracy, places, speed, table
+from training.evaluation import NoteScores
+
+PARTS = ("accuracy", "speed", "live", "identification")
+
+progress_console = Console(stderr=True)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith(("model name", "Model"))
+    ]
+    return {
+        "processor": names[0] if names else platform.machine(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "runtime": f"ai-edge-litert {version('ai-edge-litert')}",
+        "load_at_start": os.getloadavg()[0],
+    }
+
+
+def accuracies(ears: list[str]) -> dict[str, dict[str, Any]]:
+    """Every ear on every recording, as many at a time as there are cores."""
+    jobs = [(ear, *pair) for ear in ears for pair in places.recordings()]
+    if not jobs:
+        progress_console.print(f"accuracy left out: no recordings in {places.EVALUATION}")
+        return {}
+    tracks: dict[str, dict[str, NoteScores]] = {ear: {} for ear in ears}
+    with (
+        ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool,
+        Progress(console=progress_console) as bar,
+    ):
+        waiting = {pool.submit(note_accuracy.track_accuracy, *job): job for job in jobs}
+        task = bar.add_task("accuracy on real recordings", total=len(jobs))
+        for done in as_completed(waiting):
+            ear, audio, _ = waiting[done]
+            tracks[ear][audio.stem] = done.result()
+            bar.advance(task)
+    return {
+        ear: note_accuracy.summary(dict(sorted(found.items()))) for ear, found in tracks.items()
+    }
+
+
+def figures_of(ear: str, parts: list[str]) -> dict[str, Any]:
+    """Size, speed, memory and delay of one ear; accuracy comes from elsewhere."""
+    figures: dict[str, Any] = {"model_bytes": places.model_bytes(ear)}
+    if "speed" in parts:
+        progress_console.print(f"{ear}: speed and memory")
+        figures["transcribing"] = speed.measure(ear, with_catalogue=False)
+        figures["listening"] = speed.measure(ear, with_catalogue=True)
+    if "live" in parts:
+        progress_console.print(f"{ear}: delay, at the pace of real time")
+        figures["live"] = delay.measure(ear)
+    return figures
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--ear", action="append", metavar="NAME", help="default: all of them")
+    parser.add_argument("--only", action="append", choices=PARTS, help="default: all of them")
+    parser.add_argument("--out", type=Path, default=Path("bench.json"), help="default: bench.json")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    ears = options.ear or places.ears()
+    parts = options.only or list(PARTS)
+    report: dict[str, Any] = {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "software": version("sostenuto"),
+        "machine": machine(),
+        "ears": {},
+    }
+    # Speed and delay first: they want the machine to themselves.
+    for ear in ears:
+        report["ears"][ear] = figures_of(ear, parts)
+    if "accuracy" in parts:
+        for ear, found in accuracies(ears).items():
+            report["ears"][ear]["accuracy"] = found
+    if "identification" in parts:
+        progress_console.print("identification: the catalogue is built the first time")
+        report["identification"] = identification.measure()
+        if report["identification"] is None:
+            progress_console.print(f"identification left out: no {identification.INDEX}")
+    options.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    console = Console()
+    for made in table.rich_tables(report):
+        console.print(made)
+    console.print(f"{machine()['processor']}; all of it in {options.out}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Performances that nobody gave: scores that may train, played on paper with all that goes wrong.
+
+What is fitted in the matching is fitted to these and to POP909, never to the recordings and
+performances that measure it. A stretch of one of the CC BY scores is played at half to nearly
+double tempo, which then wanders; the hands are apart by 12 ms (a player) or 20 ms (a player
+heard through a microphone), some chords are rolled, notes are missed, struck beside, or heard
+an octave off.
+"""
+
+from __future__ import annotations
+
+import csv
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.places import EVALUATION, ROOT
+from converters.catalogue import described_pieces, read_score
+from edge.matching import Score
+from edge.midi import read_midi
+from edge.note import HIGHEST_PITCH_MIDI, LOWEST_PITCH_MIDI, NoteEvent
+
+TRAINING = EVALUATION.parent / "train"
+CACHE = ROOT / ".cache" / "perturbed"
+FEWEST_NOTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What goes wrong, as shares of the notes, and how far apart hands are, in seconds."""
+
+    apart_s: float
+    rolled: float
+    missed: float
+    added: float
+    beside: float
+
+
+PLAYER = Hands(apart_s=0.012, rolled=0.03, missed=0.03, added=0.03, beside=0.01)
+HEARD = Hands(apart_s=0.02, rolled=0.06, missed=0.15, added=0.12, beside=0.03)
+
+
+def training_scores() -> list[Score]:
+    """The CC BY scores without those flagged as duplicates."""
+    folder = _unpacked("scores_cc_by_midi", TRAINING / "scores_cc_by_midi.tar.xz")
+    with (folder / "catalogue.csv").open(encoding="utf-8", newline="") as lines:
+        duplicates = {row["id"] for row in csv.DictReader(lines) if row["dup_of"]}
+    files = sorted((folder / "midi").glob("*.mid"))
+    described = [each for each in described_pieces(files) if each[1].piece_id not in duplicates]
+    return [read_score(path, piece) for path, piece in described]
+
+
+def strangers(count: int, seconds: float, rng: np.random.Generator) -> list[list[NoteEvent]]:
+    """Windows of POP909, which no catalogue of ours holds."""
+    folder = _unpacked("pop909", TRAINING / "performances" / "pop909.tar.xz")
+    files = sorted(folder.glob("POP909/*/*.mid"))
+    found: list[list[NoteEvent]] = []
+    while len(found) < count:
+        notes = read_midi(files[rng.integers(len(files))]).notes
+        start_s = rng.uniform(notes[0].onset_s, max(notes[-1].onset_s - seconds, 1.0))
+        inside = [note for note in notes if start_s <= note.onset_s < start_s + seconds]
+        if len(inside) >= FEWEST_NOTES:
+            found.append(inside)
+    return found
+
+
+def performances(
+    scores: list[Score], count: int, seconds: float, hands: Hands, rng: np.random.Generator
+) -> list[tuple[Score, list[NoteEvent]]]:
+    """Random stretches of random scores, played."""
+    found: list[tuple[Score, list[NoteEvent]]] = []
+    while len(found) < count:
+        score = scores[rng.integers(len(scores))]
+        notes = _played(score, seconds, hands, rng)
+        if len(notes) >= FEWEST_NOTES:
+            found.append((score, notes))
+    return found
+
+
+def _played(
+    score: Score, seconds: float, hands: Hands, rng: np.random.Generator
+) -> list[NoteEvent]:
+    tempo = 2.0 ** rng.uniform(-0.8, 0.8)
+    onset_s = score.onset_s
+    written_s = seconds * tempo
+    start_s = rng.uniform(onset_s[0], max(onset_s[0], onset_s[-1] - written_s))
+    inside = (onset_s >= start_s) & (onset_s < start_s + 1.3 * written_s)
+    at_s = _wandering(onset_s[inside] - start_s, rng) / tempo
+    pitch = score.pitch_midi[inside].astype(np.int64)
+    at_s, pitch = _with_mistakes(at_s, pitch, hands, rng)
+    kept = (at_s >= 0) & (at_s < seconds)
+    kept &= (pitch >= LOWEST_PITCH_MIDI) & (pitch <= HIGHEST_PITCH_MIDI)
+    order = np.argsort(at_s[kept], kind="stable")
+    return [
+        NoteEvent(int(key), float(moment), None, 64, 1.0)
+        for key, moment in zip(pitch[kept][order], at_s[kept][order], strict=True)
+    ]
+
+
+def _wandering(at_s: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """A tempo that walks at random, by 8 % a second."""
+    if at_s.size == 0:
+        return at_s
+    grid = np.arange(0.0, at_s[-1] + 2.0)
+    slowness = np.exp(np.cumsum(rng.normal(0.0, 0.08, grid.size)))
+    slowness /= slowness.mean()
+    warped = np.concatenate(([0.0], np.cumsum((slowness[1:] + slowness[:-1]) / 2)))
+    return np.interp(at_s, grid, warped)
+
+
+def _with_mistakes(
+    at_s: NDArray[np.float64],
+    pitch: NDArray[np.int64],
+    hands: Hands,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    count = at_s.size
+    at_s = at_s + rng.normal(0.0, hands.apart_s, count)
+    rolled = rng.random(count) < hands.rolled
+    at_s = at_s + np.where(rolled, rng.uniform(0.03, 0.12, count), 0.0)
+    beside = rng.random(count) < hands.beside
+    pitch = pitch + np.where(beside, rng.choice([-12, -2, -1, 1, 2, 12], count), 0)
+    kept = rng.random(count) >= hands.missed
+    at_s, pitch = at_s[kept], pitch[kept]
+    if at_s.size == 0:
+        return at_s, pitch
+    added = rng.integers(0, at_s.size, rng.binomial(at_s.size, hands.added))
+    late_s = np.where(
+        rng.random(added.size) < 0.5,
+        rng.normal(0.0, 0.02, added.size),
+        rng.uniform(0.0, 0.4, added.size),
+    )
+    strange = pitch[added] + rng.choice([-12, -2, -1, 1, 2, 5, 7, 12, 19, 24], added.size)
+    return np.concatenate((at_s, at_s[added] + late_s)), np.concatenate((pitch, strange))
+
+
+def _unpacked(name: str, archive: Path) -> Path:
+    if not (CACHE / name / ".whole").exists():
+        with tarfile.open(archive) as tar:
+            tar.extractall(CACHE / name, filter="data")
+        (CACHE / name / ".whole").touch()
+    return CACHE / name

@@ -1,0 +1,77 @@
+"""Seconds of processing for a second of audio, and the most memory it took.
+
+Run in a process of its own (``python -m benchmarks.speed EAR``), because memory counts all that a
+process ever loaded. Time is CPU time of the whole process, so that whatever else the machine does
+is left out; importing and loading are left out as well. Memory is the kernel's high-water mark
+(``VmHWM``) and leaves nothing out; ``ru_maxrss`` would count what the parent held at the fork.
+
+*Transcribing* is features, model and tracking over blocks of a second. *Listening* is the same
+over blocks of 20 ms as a microphone gives them, with the piece tracker and the whole catalogue.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.places import ROOT, demo
+
+RUNS = 5
+TRANSCRIBING_BLOCK_S = 1.0
+LISTENING_BLOCK_S = 0.02
+KIB_PER_MB = 1024
+
+
+def most_memory_mb() -> float:
+    """The most resident memory this process ever had, in MB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / KIB_PER_MB
+    raise RuntimeError("the kernel does not tell VmHWM")
+
+
+def measure_here(ear: str, *, with_catalogue: bool) -> dict[str, float]:
+    """Push the demo's recording through a recogniser `RUNS` times, in this process."""
+    import soundfile
+
+    from edge.audio.block import STREAM_RATE_HZ, Block
+    from edge.audio.resample import resample, to_mono
+    from edge.matching import Catalogue, default_catalogue_dir
+    from edge.recogniser import load_recogniser
+
+    samples, rate_hz = soundfile.read(demo()[0], dtype="float32")
+    heard = resample(to_mono(samples), rate_hz)
+    block_s = LISTENING_BLOCK_S if with_catalogue else TRANSCRIBING_BLOCK_S
+    step = round(block_s * STREAM_RATE_HZ)
+    blocks = [Block(at, heard[at : at + step]) for at in range(0, len(heard), step)]
+    catalogue = Catalogue.open(default_catalogue_dir()) if with_catalogue else None
+    recogniser = load_recogniser(ear, catalogue)
+    costs = []
+    for _ in range(RUNS):
+        recogniser.reset()
+        began_s = time.process_time()
+        for block in blocks:
+            recogniser.push(block)
+        recogniser.flush()
+        costs.append((time.process_time() - began_s) / (len(heard) / STREAM_RATE_HZ))
+    return {"cpu_s_per_s": median(costs), "memory_mb": most_memory_mb()}
+
+
+def measure(ear: str, *, with_catalogue: bool) -> dict[str, Any]:
+    """The same in a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.speed", ear]
+    command += ["--with-catalogue"] if with_catalogue else []
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {run.stderr.strip()}")
+    figures: dict[str, Any] = json.loads(run.stdout)
+    return figures
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure_here(sys.argv[1], with_catalogue="--with-catalogue" in sys.argv)))

@@ -1,0 +1,1 @@
+"""What turns one form into another: scores into catalogues, trained models into device files."""

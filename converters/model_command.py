@@ -1,0 +1,148 @@
+"""``sostenuto-studio convert``: a training run becomes an installed note model.
+
+Converts to 8 bits, fits the thresholds to rendered playing that was kept apart, checks how much
+the 8 bits cost in notes, and writes NAME.tflite and its manifest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import typer
+from rich.console import Console
+
+from converters.tflite import Converted, convert, write_model
+from edge.errors import InputError
+from edge.features import harmonic_cube
+from edge.manifest import Manifest, Training, read_manifest
+from edge.model import NoteModel
+from edge.note import NoteEvent
+from edge.resources import models_dir
+from edge.segmentation import SegmentationParameters
+from training.architecture import Architecture
+from training.command import scores_of_ear
+from training.evaluation import mean_scores
+from training.shards import LEVELS, Shard, load_shard
+from training.thresholds import Judged, fit_thresholds, judge
+from training.train import averaged_model
+
+# Playing that the quantisation is fitted to: enough for every register at every level.
+CALIBRATION_SEGMENTS = 24
+JUDGED_SEGMENTS = 60
+
+_to_people = Console(stderr=True)
+
+
+def convert_command(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Default: models/.")] = None,
+    name: Annotated[str | None, typer.Option(help="Default: the architecture's name.")] = None,
+    version: Annotated[str, typer.Option(help="Version of the model.")] = "0.1.0",
+    audio: Annotated[str, typer.Option(help="What it was trained on, for the manifest.")] = (
+        "rendered from recorded, sampled and modelled pianos"
+    ),
+    recordings: Annotated[
+        Path | None, typer.Option(help="Recordings with MIDI, to state the figures on.")
+    ] = None,
+) -> None:
+    """Convert a run to an int8 TFLite model with its manifest, thresholds fitted."""
+    if not (run / "average.npz").exists():
+        raise InputError(f"{run} is no training run: it has no average.npz")
+    architecture = msgspec.json.decode((run / "architecture.json").read_bytes(), type=Architecture)
+    sequence = averaged_model(run)
+    shards = [load_shard(path) for path in sorted((run / "shards").glob("*.npz"))]
+    calibration = _spectra(shards, CALIBRATION_SEGMENTS)
+    training = _training(run, sequence, architecture, shards, audio)
+    folder, title = out or models_dir(), name or architecture.family
+    log = _to_people.print
+
+    def written(
+        converted: Converted,
+        as_name: str,
+        thresholds: SegmentationParameters,
+        figures: dict[str, float],
+    ) -> Manifest:
+        return write_model(
+            folder, as_name, version, converted, architecture, thresholds, training, figures
+        )
+
+    eight_bits = convert(sequence, architecture, calibration)
+    log(f"int8: {len(eight_bits.content)} bytes, operators {eight_bits.operators}")
+    rough = written(eight_bits, title, SegmentationParameters(), {})
+    judging = [load_shard(path) for path in sorted((run / "judging").glob("*.npz"))]
+    heard = _judged(judging, rough, eight_bits.content)
+    thresholds = fit_thresholds(heard, report=log)
+    in_eight_bits = judge(heard, thresholds)
+
+    floating = convert(sequence, architecture, [], quantise=False)
+    plain = msgspec.structs.replace(rough, quantisation="float32", states=floating.states)
+    in_floats = judge(_judged(judging, plain, floating.content), thresholds)
+    log(f"onset F1 on rendered playing: float {in_floats.f1:.4f}, int8 {in_eight_bits.f1:.4f}")
+    figures = {
+        "rendered_onset_f1": round(in_eight_bits.f1, 4),
+        "rendered_offset_f1": round(in_eight_bits.f1_with_offsets, 4),
+        "rendered_onset_f1_float": round(in_floats.f1, 4),
+    }
+    manifest = written(eight_bits, title, thresholds, figures)
+    if recordings is not None:
+        real = mean_scores(list(scores_of_ear(recordings, str(folder / manifest.file)).values()))
+        figures |= {
+            "real_onset_f1": round(real.f1, 4),
+            "real_offset_f1": round(real.f1_with_offsets, 4),
+        }
+        manifest = written(eight_bits, title, thresholds, figures)
+    read_manifest(folder / f"{title}.json")
+    log(
+        f"{folder / manifest.file}: {training.parameters} parameters, "
+        f"look-ahead {manifest.lookahead_ms:.0f} ms"
+    )
+
+
+def _training(
+    run: Path, sequence: Any, architecture: Architecture, shards: Sequence[Shard], audio: str
+) -> Training:
+    last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+    frames = sum(shard.spectra.shape[0] * shard.spectra.shape[1] for shard in shards)
+    return Training(
+        architecture=architecture.family,
+        parameters=int(sequence.count_params()),
+        audio=audio,
+        audio_hours=round(frames * architecture.features.hop_s / 3600, 1),
+        steps=int(last["steps"]),
+    )
+
+
+def _spectra(shards: Sequence[Shard], count: int) -> list[np.ndarray]:
+    """Segments from as many shards as there are, as spectra in 0..1."""
+    if not shards:
+        raise InputError("the run has no shards to calibrate on: train it first")
+    chosen = [shards[i * len(shards) // count] for i in range(count)]
+    return [
+        shard.spectra[i % len(shard.spectra), :200].astype(np.float32) / LEVELS
+        for i, shard in enumerate(chosen)
+    ]
+
+
+def _judged(shards: Sequence[Shard], manifest: Manifest, content: bytes) -> list[Judged]:
+    """What the model makes of the segments kept apart, beside what was played in them."""
+    model, features, judged = NoteModel(manifest, content), manifest.features, []
+    for shard in shards:
+        for levels, notes in zip(shard.spectra, shard.notes, strict=True):
+            spectrum = levels.astype(np.float32) / LEVELS
+            activations = model.push(harmonic_cube(spectrum, features))
+            activations = np.concatenate([activations, model.flush()])
+            played = tuple(
+                NoteEvent(int(n["pitch"]), float(n["onset_s"]), float(n["offset_s"]), 64, 1.0)
+                for n in notes
+                if n["onset_s"] >= 0
+            )
+            if played:
+                judged.append(Judged(activations, played, features.hop_s))
+    if not judged:
+        raise InputError("the run has nothing to judge by: its folder judging/ is empty")
+    return judged[:JUDGED_SEGMENTS]

@@ -1,0 +1,1 @@
+"""Where sound comes in: files, microphones, and the blocks they are cut into."""

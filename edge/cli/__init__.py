@@ -1,0 +1,1 @@
+"""The command `sostenuto`: thin programs around what the other modules do."""

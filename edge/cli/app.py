@@ -1,0 +1,393 @@
+"""`sostenuto`: listen, transcribe, identify, devices, models, demo.
+
+Each command is declared here and works in a module of its own, loaded when it is called, so
+that help comes at once. `main` is the one place where errors become a line and an exit code:
+0 done, 2 usage, 3 input, 4 model or catalogue, 5 device or broker.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edge.cli import console
+from edge.errors import SostenutoError
+
+USAGE_EXIT = 2
+INTERRUPTED_EXIT = 130
+BUG_EXIT = 1
+
+app = typer.Typer(
+    help=(
+        "An ear for pianos: hears what is played, writes the notes down, knows the piece, "
+        "and publishes all of it over MQTT."
+    ),
+    epilog="Exit codes: 0 done, 2 usage, 3 input, 4 model or catalogue, 5 device or broker.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+
+
+def _examples(*lines: str) -> str:
+    """An epilog of command lines, each left as it is."""
+    return "\b\n" + "\n".join(("Examples:", *(f"  {line}" for line in lines)))
+
+
+Json = Annotated[bool, typer.Option("--json", help="Standard output is JSON and nothing else.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="Note model: a name that `sostenuto models` lists, the path of a .tflite file, or "
+        "'templates' to hear without a model.  [default: the installed model]",
+    ),
+]
+Catalog = Annotated[
+    Path | None,
+    typer.Option(
+        "--catalog",
+        metavar="DIR",
+        help="Folder with the catalogue's packs.  [default: the installed catalogue]",
+    ),
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.out(f"sostenuto {software_version()}")
+        raise typer.Exit
+
+
+def software_version() -> str:
+    """The installed version."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("sostenuto")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and leave.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        console.out(context.get_help())
+        raise typer.Exit(USAGE_EXIT)
+
+
+@app.command(
+    short_help="Listen to a piano and publish what is played.",
+    epilog=_examples(
+        "sostenuto listen --mic USB --broker mqtt://house.local",
+        "sostenuto listen --file waltz.flac --embedded-broker",
+        "sostenuto listen --midi-in Roland --no-mqtt",
+    ),
+)
+def listen(
+    mic: Annotated[
+        str | None,
+        typer.Option(
+            "--mic",
+            metavar="NAME",
+            help="Microphone, by the name that `sostenuto devices` shows or a part of it.  "
+            "[default: the system's input]",
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file",
+            metavar="AUDIO",
+            help="A recording instead of a microphone (WAV, FLAC, MP3, OGG, or MIDI), at the pace "
+            "of real time.",
+        ),
+    ] = None,
+    midi_in: Annotated[
+        str | None,
+        typer.Option(
+            "--midi-in",
+            metavar="PORT",
+            help="A keyboard's MIDI port, by the name that `sostenuto devices` shows or a part "
+            "of it.",
+        ),
+    ] = None,
+    broker: Annotated[
+        str | None,
+        typer.Option(
+            "--broker",
+            metavar="URL",
+            help="mqtt://[user[:password]@]host[:port].  [default: mqtt://localhost]",
+        ),
+    ] = None,
+    embedded_broker: Annotated[
+        bool,
+        typer.Option(
+            "--embedded-broker",
+            help="Bring a broker along, on a free port of this machine; for trying things out.",
+        ),
+    ] = False,
+    no_mqtt: Annotated[
+        bool, typer.Option("--no-mqtt", help="Publish nowhere; print only.")
+    ] = False,
+    model: Model = None,
+    catalog: Catalog = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            "--settings",
+            metavar="FILE",
+            help="TOML file with any of these as keys; the command line wins over it.",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="Name of this piano in the MQTT topics.  [default: from the hardware]",
+        ),
+    ] = None,
+    wait_for_broker: Annotated[
+        bool,
+        typer.Option(
+            "--wait-for-broker",
+            help="Listen though the broker is not there yet, and go on trying; for services.",
+        ),
+    ] = False,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="With --file: as fast as it goes, not in real time.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Listen to a piano and publish what is played.
+
+    Ctrl-C (or SIGTERM) ends the session properly. With --json every message is a line, and the
+    last line sums up: {"boot", "last_seq", "dropped", ...}.
+    """
+    from edge.cli.listen import ListenOptions, run
+
+    run(
+        ListenOptions(
+            mic=mic,
+            file=file,
+            midi_in=midi_in,
+            broker=broker,
+            embedded_broker=embedded_broker,
+            no_mqtt=no_mqtt,
+            model=model,
+            catalog=catalog,
+            settings=settings,
+            device=device,
+            wait_for_broker=wait_for_broker,
+            fast=fast,
+            json=json,
+        ),
+        software_version(),
+    )
+
+
+@app.command(
+    short_help="Write recordings down as MIDI files.",
+    epilog=_examples(
+        "sostenuto transcribe waltz.flac --midi waltz.mid",
+        "sostenuto transcribe recordings/ --midi-dir notes/",
+    ),
+)
+def transcribe(
+    audio: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="AUDIO...",
+            help="Recordings (WAV, FLAC, MP3, OGG), or folders that are searched for them.",
+        ),
+    ],
+    midi: Annotated[
+        Path | None,
+        typer.Option("--midi", metavar="OUT.mid", help="Where the notes of one recording go."),
+    ] = None,
+    midi_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--midi-dir", metavar="DIR", help="Folder for the notes of several, NAME.mid each."
+        ),
+    ] = None,
+    model: Model = None,
+    json: Json = False,
+) -> None:
+    """Write recordings down as Standard MIDI Files.
+
+    The same ear as in `listen`, as fast as it goes. A recording that cannot be read is named and
+    the others are written; the exit code is then 3.
+    """
+    from edge.cli.transcribe import run
+
+    run(audio, midi=midi, midi_dir=midi_dir, model=model, json=json)
+
+
+@app.command(
+    short_help="Name the piece of a recording or MIDI file.",
+    epilog=_examples(
+        "sostenuto identify waltz.flac",
+        "sostenuto identify played.mid --seconds 20 --json",
+    ),
+)
+def identify(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A recording or a MIDI file.")],
+    catalog: Catalog = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--seconds",
+            metavar="N",
+            min=0.5,
+            help="Ask about so many seconds from the first note.  [default: 60]",
+        ),
+    ] = None,
+    model: Model = None,
+    json: Json = False,
+) -> None:
+    """Name the piece: the best five, how sure, and where in it.
+
+    With --json one document: {"state": "matched" | "searching" | "none", "candidates": [...]}.
+    """
+    from edge.cli.identify import run
+
+    run(source, catalog=catalog, seconds=seconds, model=model, json=json)
+
+
+@app.command(
+    short_help="List microphones and MIDI inputs; show a level.",
+    epilog=_examples("sostenuto devices", "sostenuto devices --level --mic USB"),
+)
+def devices(
+    level: Annotated[
+        bool, typer.Option("--level", help="Show how loud a microphone is, live; Ctrl-C ends it.")
+    ] = False,
+    mic: Annotated[
+        str | None,
+        typer.Option("--mic", metavar="NAME", help="With --level: which.  [default: the system's]"),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option("--seconds", metavar="N", min=0.1, help="With --level: end after so long."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the microphones and MIDI inputs by the names that `listen` takes."""
+    from edge.cli.devices import run
+
+    run(level=level, mic=mic, seconds=seconds, json=json)
+
+
+@app.command(
+    short_help="List the installed note models and the catalogue.",
+    epilog=_examples("sostenuto models", "sostenuto models --json"),
+)
+def models(json: Json = False) -> None:
+    """List the installed note models, with their measured figures, and the catalogue."""
+    from edge.cli.models import run
+
+    run(json=json)
+
+
+@app.command(
+    short_help="Hear a piano piece; needs no microphone, no broker.",
+    epilog=_examples("sostenuto demo", "sostenuto demo --recording waltz.flac --plain"),
+)
+def demo(
+    recording: Annotated[
+        Path | None,
+        typer.Option(
+            "--recording",
+            metavar="AUDIO",
+            help="Another recording than the one that was brought along.",
+        ),
+    ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Lines instead of a screen, as without a terminal.")
+    ] = False,
+    model: Model = None,
+    catalog: Catalog = None,
+) -> None:
+    """Hear a piano piece in real time, with a broker and a subscriber of its own.
+
+    Everything on the screen comes from the MQTT messages as they arrive.
+    """
+    from edge.cli.demo import run
+
+    run(recording=recording, plain=plain, model=model, catalog=catalog)
+
+
+def main() -> None:
+    """The command, as the shell calls it."""
+    console.mute_libraries()
+    console.log_to_stderr()
+    code = run_command(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(code)
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command; its exit code. Errors of the user's are told in one line."""
+    command: Any = typer.main.get_command(app)
+    as_json = "--json" in arguments
+    try:
+        code = command.main(arguments, prog_name="sostenuto", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except SostenutoError as error:
+        _complain(str(error), as_json)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("interrupted", as_json)
+        return INTERRUPTED_EXIT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            _complain(_usage_line(error), as_json)
+            return USAGE_EXIT
+        if console.debugging():
+            raise
+        _complain(
+            f"an error of the program, please report it: {type(error).__name__}: {error} "
+            f"({console.DEBUG_VARIABLE}=1 shows where)",
+            as_json,
+        )
+        return BUG_EXIT
+
+
+def _usage_line(error: Any) -> str:
+    """What typer has to say of wrong options, in one line, with where help is."""
+    context = getattr(error, "ctx", None)
+    path = getattr(context, "command_path", "sostenuto")
+    message = " ".join(str(error.format_message()).split()).rstrip(".")
+    return f"{message}; see {path} --help"
+
+
+def _complain(line: str, as_json: bool) -> None:
+    line = " ".join(line.split())
+    if as_json:
+        import msgspec
+
+        console.err(msgspec.json.encode({"error": line}).decode())
+    else:
+        console.err(f"sostenuto: {line}")

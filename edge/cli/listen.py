@@ -1,0 +1,260 @@
+"""`sostenuto listen`: the live loop with a source, a broker and a way to be ended."""
+
+from __future__ import annotations
+
+import platform
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge.audio.file import FileSource
+from edge.audio.source import Source
+from edge.board import board_name, system_name
+from edge.cli import console
+from edge.cli.common import open_catalogue
+from edge.cli.identify import is_midi
+from edge.display import key_name, named
+from edge.ear import ModelEar
+from edge.errors import UsageError
+from edge.listen import Listener, ListenReport
+from edge.matching import Catalogue
+from edge.messages import (
+    CatalogueInfo,
+    Envelope,
+    EventMessage,
+    Info,
+    ModelInfo,
+    Notes,
+    Piece,
+    PieceState,
+    Session,
+)
+from edge.midi import MidiFileSource, MidiPortSource
+from edge.note import NoteState
+from edge.publish.address import BrokerAddress, default_device_name
+from edge.publish.publisher import Publisher
+from edge.recogniser import Recogniser, load_recogniser
+from edge.settings import Settings, read_settings
+
+DEFAULT_BROKER = "mqtt://localhost"
+
+CONNECT_S = 8.0
+"""A broker that gives no sign in so long is not there, at the start of an interactive run."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenOptions:
+    """The command line of `listen`, as given."""
+
+    mic: str | None = None
+    file: Path | None = None
+    midi_in: str | None = None
+    broker: str | None = None
+    embedded_broker: bool = False
+    no_mqtt: bool = False
+    model: str | None = None
+    catalog: Path | None = None
+    settings: Path | None = None
+    device: str | None = None
+    wait_for_broker: bool = False
+    fast: bool = False
+    json: bool = False
+
+
+def run(options: ListenOptions, software: str) -> None:
+    """Listen until the source ends or the user does."""
+    check(options)
+    settings = read_settings(options.settings) if options.settings else Settings()
+    device = options.device or settings.device or default_device_name()
+    catalogue = open_catalogue(_catalog_dir(options, settings))
+    recogniser = load_recogniser(options.model or settings.model, catalogue)
+    source = make_source(options, settings)
+    source.open()
+    try:
+        with a_broker(options, settings) as broker:
+            publisher = Publisher(broker, device)
+            patient = options.wait_for_broker or settings.wait_for_broker
+            publisher.start(None if patient else CONNECT_S)
+            listener = Listener(
+                source,
+                recogniser,
+                publisher,
+                describe(software, recogniser, catalogue),
+                on_message=_tell_json if options.json else _tell,
+                health_every_s=settings.health_every_s,
+            )
+            console.err(_greeting(source, broker, device))
+            with ended_by_signals(listener.stop):
+                report = listener.run()
+    finally:
+        source.close()
+    _sum_up(report, as_json=options.json)
+    damage = getattr(source, "damage", None)
+    if damage is not None:
+        raise damage
+
+
+def check(options: ListenOptions) -> None:
+    """Refuse options that do not fit together."""
+    sources = {"--mic": options.mic, "--file": options.file, "--midi-in": options.midi_in}
+    given = [name for name, value in sources.items() if value is not None]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} given; one source is allowed: choose one")
+    ways = {
+        "--broker": options.broker is not None,
+        "--embedded-broker": options.embedded_broker,
+        "--no-mqtt": options.no_mqtt,
+    }
+    chosen = [name for name, value in ways.items() if value]
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(chosen)} given; one of them is allowed: choose one")
+    if options.fast and options.file is None:
+        raise UsageError("--fast given without --file; a microphone keeps its own pace")
+
+
+def make_source(options: ListenOptions, settings: Settings) -> Source:
+    """The source that the command line names, or else the settings, or else the system's input."""
+    if options.file is not None:
+        if is_midi(options.file):
+            return MidiFileSource(options.file, paced=not options.fast)
+        return FileSource(options.file, paced=not options.fast)
+    midi_in = options.midi_in or (settings.midi_in if options.mic is None else None)
+    if midi_in is not None:
+        return MidiPortSource(midi_in)
+    from edge.audio.microphone import MicrophoneSource
+
+    return MicrophoneSource(options.mic or settings.mic)
+
+
+@contextmanager
+def a_broker(options: ListenOptions, settings: Settings) -> Iterator[BrokerAddress | None]:
+    """The broker to publish to, brought along if so wished; None for none."""
+    if options.no_mqtt:
+        yield None
+    elif options.embedded_broker:
+        from edge.publish.embedded import EmbeddedBroker
+
+        with EmbeddedBroker() as embedded:
+            yield embedded.address
+    else:
+        yield BrokerAddress.parse(options.broker or settings.broker or DEFAULT_BROKER)
+
+
+@contextmanager
+def ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call ``stop``; the second of them ends the program as usual."""
+
+    def end(number: int, _frame: object) -> None:
+        signal.signal(number, before[signal.Signals(number)])
+        stop()
+
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in wanted}
+    for number in wanted:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in wanted:
+            signal.signal(number, before[number])
+
+
+def describe(software: str, recogniser: Recogniser, catalogue: Catalogue) -> Info:
+    """What runs here, for the `info` topic."""
+    models: tuple[ModelInfo, ...] = ()
+    runtime = None
+    if isinstance(recogniser.ear, ModelEar):
+        manifest = recogniser.ear.manifest
+        models = (ModelInfo(name=manifest.name, sha256=manifest.sha256),)
+        runtime = _runtime()
+    return Info(
+        software=software,
+        models=models,
+        catalogue=CatalogueInfo(
+            version=catalogue.version, sha256=catalogue.sha256, pieces=len(catalogue)
+        ),
+        board=board_name(),
+        system=f"{system_name()}, Python {platform.python_version()}",
+        runtime=runtime,
+    )
+
+
+def _runtime() -> str | None:
+    for package in ("ai-edge-litert", "tflite-runtime"):
+        try:
+            return f"{package} {version(package)}"
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def _catalog_dir(options: ListenOptions, settings: Settings) -> Path | None:
+    if options.catalog is not None:
+        return options.catalog
+    return Path(settings.catalog) if settings.catalog else None
+
+
+def _greeting(source: Source, broker: BrokerAddress | None, device: str) -> str:
+    where = "publishing nowhere"
+    if broker is not None:
+        where = f"publishing to {broker} as sostenuto/v1/{device}"
+    return f"listening to {source.name}, {where}; Ctrl-C ends it"
+
+
+def _tell_json(topic: str, message: Envelope) -> None:
+    document: dict[str, Any] = {"topic": topic, **msgspec.to_builtins(message)}
+    console.out_json(document)
+
+
+def _tell(_topic: str, message: Envelope) -> None:
+    for line in lines_of(message):
+        console.out(line)
+
+
+def lines_of(message: Envelope) -> Iterator[str]:
+    """A message as lines for a person; most messages have none."""
+    if isinstance(message, Notes):
+        for note in message.notes:
+            if note.state is NoteState.CONFIRMED:
+                name = key_name(note.pitch_midi)
+                yield f"{note.onset_s:9.2f} s  {name:<4} velocity {note.velocity}"
+    elif isinstance(message, Piece) and message.state is PieceState.MATCHED:
+        piece = named(message.title, message.composer)
+        yield f"this is {piece}, {message.confidence:.0%} sure"
+    elif isinstance(message, Piece) and message.state is PieceState.LOST:
+        yield f"no longer {message.title}"
+    elif isinstance(message, EventMessage):
+        yield f"{message.kind}: {message.text}"
+    elif isinstance(message, Session) and message.state == "end":
+        yield f"session over: {message.notes} notes in {message.minutes:.1f} min"
+
+
+def summary(report: ListenReport) -> dict[str, object]:
+    """The last line of ``--json``."""
+    return {
+        "boot": report.published.boot,
+        "last_seq": report.published.last_seq,
+        "dropped": report.published.dropped,
+        "undelivered": report.published.undelivered,
+        "notes": report.notes,
+        "dropped_blocks": report.dropped_blocks,
+        "dropped_samples": report.dropped_samples,
+        "faults": report.faults,
+    }
+
+
+def _sum_up(report: ListenReport, *, as_json: bool) -> None:
+    if as_json:
+        console.out_json(summary(report))
+        return
+    faults = ", ".join(f"{count} {kind}" for kind, count in report.faults.items()) or "no faults"
+    console.out(
+        f"{report.notes} notes; {report.published.dropped} messages and "
+        f"{report.dropped_blocks} blocks of sound dropped; {faults}"
+    )

@@ -1,0 +1,126 @@
+"""An ear: samples in, notes out.
+
+There are two. The *model's* ear runs a trained note model over the harmonic cube; the *template*
+ear knows only what follows from physics (`edge.template_ear`). Both hear 16 kHz mono, both answer
+as late as their look-ahead, and the recogniser cannot tell them apart.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.audio.block import STREAM_RATE_HZ
+from edge.errors import ModelError
+from edge.features import FeatureStream, harmonic_cube
+from edge.manifest import Manifest, read_manifest, read_model_file
+from edge.model import NoteModel
+from edge.note import NoteUpdate, PedalEvent
+from edge.notes import NoteTracker
+from edge.resources import models_dir
+
+Float32 = NDArray[np.float32]
+
+DEFAULT_MODEL = "separable3d"
+TEMPLATES = "templates"
+
+
+class Ear(Protocol):
+    """What the recogniser hears with."""
+
+    sample_rate_hz: int
+    hop_samples: int
+    lookahead_samples: int
+
+    def push(self, samples: Float32) -> list[NoteUpdate | PedalEvent]: ...
+    def flush(self) -> list[NoteUpdate | PedalEvent]: ...
+    def reset(self) -> None: ...
+
+
+class ModelEar:
+    """Features, note model and tracker, one after the other.
+
+    Times count from the first sample after the last ``reset`` or ``flush``.
+    """
+
+    def __init__(self, model: NoteModel) -> None:
+        self.manifest = model.manifest
+        features = model.manifest.features
+        self.sample_rate_hz = features.sample_rate_hz
+        self.hop_samples = features.hop_samples
+        self.lookahead_samples = model.manifest.lookahead_samples
+        self._features = FeatureStream(features)
+        self._model = model
+        self._tracker = NoteTracker(model.manifest.segmentation, features.hop_s)
+
+    def push(self, samples: Float32) -> list[NoteUpdate | PedalEvent]:
+        """Take float32 samples, shape (n,); give the notes that began or ended."""
+        return self._hear(self._features.push(samples))
+
+    def flush(self) -> list[NoteUpdate | PedalEvent]:
+        """End the stream: everything still sounding ends with its last frame."""
+        heard = self._hear(self._features.flush())
+        heard += self._tracker.push(self._model.flush())
+        heard += self._tracker.flush()
+        self.reset()
+        return heard
+
+    def reset(self) -> None:
+        self._features.reset()
+        self._model.reset()
+        self._tracker.reset()
+
+    def _hear(self, spectrum: Float32) -> list[NoteUpdate | PedalEvent]:
+        cube = harmonic_cube(spectrum, self._features.parameters)
+        return [*self._tracker.push(self._model.push(cube))]
+
+
+def find_manifest(model: str | Path | None) -> Path:
+    """The manifest of a model: the default's, an installed one's by name, or any by its path.
+
+    Raises
+    ------
+    ModelError
+        No model of this name is installed and no file of this path exists.
+    """
+    name = str(model or DEFAULT_MODEL)
+    installed = models_dir() / f"{name}.json"
+    if installed.exists():
+        return installed
+    path = Path(name)
+    beside = path.with_suffix(".json")
+    if path.suffix in {".tflite", ".json"} and beside.exists():
+        return beside
+    known = ", ".join([*sorted(p.stem for p in models_dir().glob("*.json")), TEMPLATES])
+    raise ModelError(f"no note model {name!r}: installed are {known}; or give a path to a .tflite")
+
+
+def installed_models() -> list[Manifest]:
+    """The manifests of every installed note model, by name."""
+    return [read_manifest(path) for path in sorted(models_dir().glob("*.json"))]
+
+
+def load_ear(model: str | Path | None = None) -> Ear:
+    """Load a note model as an ear, or the templates by the name ``templates``.
+
+    Raises
+    ------
+    ModelError
+        The model is missing, damaged, or made for another stream than this device's.
+    """
+    if model == TEMPLATES:
+        from edge.template_ear import TemplateEar
+
+        return TemplateEar()
+    path = find_manifest(model)
+    manifest = read_manifest(path)
+    rate_hz = manifest.features.sample_rate_hz
+    if rate_hz != STREAM_RATE_HZ:
+        raise ModelError(
+            f"model {manifest.name} hears {rate_hz} Hz, this device streams {STREAM_RATE_HZ} Hz: "
+            "choose a model made for it"
+        )
+    return ModelEar(NoteModel(manifest, read_model_file(manifest, path.parent)))

@@ -1,0 +1,496 @@
+"""The live loop: three hands that carry sound to the broker.
+
+The first takes blocks from the source and lays them into a bounded queue; it never waits, for
+a microphone does not. The second takes them out and asks the recogniser, whose answer becomes
+messages at once. The third, the publisher's, brings them to the broker in its own time.
+
+What the queue cannot hold is dropped, counted, and told: the next block then starts later than
+the last one ended, and an `overrun` says by how much. Nothing that happens after the start ends
+the loop but the end of a file or the wish of the user. A fault is published, counted and lived
+with.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from edge.audio.block import STREAM_RATE_HZ, Block, MidiBlock
+from edge.audio.source import Source, SourceEvent, SourceEventKind
+from edge.errors import SostenutoError
+from edge.matching import Candidate, MatchState, PieceMatch
+from edge.messages import (
+    AudioDevice,
+    AudioState,
+    Envelope,
+    EventKind,
+    EventMessage,
+    Health,
+    Info,
+    Piece,
+    PieceState,
+    Session,
+    Severity,
+)
+from edge.note import NoteState, NoteUpdate, PedalEvent
+from edge.publish.compose import notes_message, piece_message
+from edge.publish.health import (
+    HEALTH_S,
+    LoopReadings,
+    RecentDurations,
+    health_message,
+    read_board,
+)
+from edge.publish.publisher import PublisherCounters, PublishReport
+from edge.publish.session import SessionLog
+from edge.vitals import Load, Meter
+
+log = logging.getLogger(__name__)
+
+Event = NoteUpdate | PedalEvent | PieceMatch
+Item = Block | MidiBlock | SourceEvent
+
+QUEUE_BLOCKS = 250
+"""Blocks between the first two hands: five seconds, longer than a small board ever stalls."""
+
+HAND_OVER_S = 5.0
+"""The end of a session takes no longer than this, what is queued included."""
+
+CATCH_UP_S = 2.0
+"""Share of it for sound that was taken but not yet heard."""
+
+TICK_S = 0.25
+"""The second hand looks at the clock at least this often, whatever comes."""
+
+RETELL_S = 10.0
+"""A fault of one kind is told at once, and then at most so often, with its count."""
+
+REOPEN_S = 1.0
+"""A live source that failed in a way nobody foresaw is tried again after this."""
+
+LIVE_KINDS = frozenset({"microphone", "midi_port"})
+
+MIDI_KINDS = frozenset({"midi_file", "midi_port"})
+
+
+class Listens(Protocol):
+    """The part of `edge.recogniser.Recogniser` that the loop needs."""
+
+    def push(self, block: Block | MidiBlock) -> Sequence[Event]: ...
+
+    def flush(self) -> Sequence[Event]: ...
+
+    def recover(self) -> Sequence[Event]: ...
+
+
+class Publishes(Protocol):
+    """The part of `edge.publish.publisher.Publisher` that the loop needs."""
+
+    def publish(self, name: str, message: Envelope) -> Envelope: ...
+
+    def close(self, timeout_s: float = HAND_OVER_S) -> PublishReport: ...
+
+    @property
+    def counters(self) -> PublisherCounters: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ListenReport:
+    """What became of one run.
+
+    Attributes
+    ----------
+    published : PublishReport
+    notes : int
+        Confirmed notes.
+    dropped_blocks, dropped_samples : int
+        Sound that came and was not heard; samples also count what the source lost.
+    faults : dict of str to int
+        How often each kind of `event` occurred.
+    """
+
+    published: PublishReport
+    notes: int
+    dropped_blocks: int
+    dropped_samples: int
+    faults: dict[str, int] = field(default_factory=dict)
+
+
+class BlockQueue:
+    """A bounded queue from the source to the recogniser that keeps count of what it drops."""
+
+    def __init__(self, capacity_blocks: int = QUEUE_BLOCKS) -> None:
+        self._capacity = capacity_blocks
+        self._items: deque[Item] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._dropped_since: int | None = None
+        self._run_blocks = 0
+        self.dropped_blocks = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, item: Item) -> None:
+        """Lay ``item`` in without waiting; a block that finds no room is dropped."""
+        with self._changed:
+            if isinstance(item, SourceEvent):
+                self._items.append(item)
+            elif len(self._items) >= self._capacity:
+                self._drop(item)
+            else:
+                self._end_of_drops(item)
+                self._items.append(item)
+            self._changed.notify_all()
+
+    def put_when_free(self, item: Item) -> None:
+        """Lay ``item`` in, waiting for room: for files that keep no pace."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or len(self._items) < self._capacity)
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def get(self, timeout_s: float) -> Item | None:
+        """The oldest item; None when none came in time or none will come."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._closed, timeout_s)
+            if not self._items:
+                return None
+            item = self._items.popleft()
+            self._changed.notify_all()
+            return item
+
+    def close(self) -> None:
+        """Nothing will come any more; what is in it can still be taken."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def finished(self) -> bool:
+        """Closed and empty."""
+        return self._closed and not self._items
+
+    def _drop(self, block: Block | MidiBlock) -> None:
+        if self._dropped_since is None:
+            self._dropped_since = block.start_sample
+        self._run_blocks += 1
+        self.dropped_blocks += 1
+
+    def _end_of_drops(self, block: Block | MidiBlock) -> None:
+        """Tell of the gap right before the first block after it."""
+        if self._dropped_since is None:
+            return
+        lost = block.start_sample - self._dropped_since
+        self._items.append(
+            SourceEvent(
+                SourceEventKind.OVERRUN,
+                f"{self._run_blocks} blocks ({lost / STREAM_RATE_HZ:.2f} s) dropped at "
+                f"{self._dropped_since / STREAM_RATE_HZ:.2f} s: the recogniser did not keep up",
+                lost,
+            )
+        )
+        self._dropped_since = None
+        self._run_blocks = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Faults of one kind to be told now: how many since the last time, and the newest's line."""
+
+    kind: EventKind
+    line: str
+    count: int
+
+
+class Faults:
+    """Counts faults by kind. One is told at once, those that follow soon after it together."""
+
+    def __init__(self, retell_s: float = RETELL_S) -> None:
+        self._retell_s = retell_s
+        self.counts: Counter[str] = Counter()
+        self._untold: dict[EventKind, Fault] = {}
+        self._told_s: dict[EventKind, float] = {}
+
+    def add(self, kind: EventKind, line: str) -> None:
+        """One more of ``kind``."""
+        self.counts[kind.value] += 1
+        before = self._untold.get(kind)
+        self._untold[kind] = Fault(kind, line, 1 if before is None else before.count + 1)
+
+    def take_due(self, now_s: float) -> list[Fault]:
+        """Those to be told at ``now_s`` of the monotonic clock; they count as told."""
+        due = [
+            fault
+            for kind, fault in self._untold.items()
+            if now_s - self._told_s.get(kind, float("-inf")) >= self._retell_s
+        ]
+        for fault in due:
+            self._told_s[fault.kind] = now_s
+            del self._untold[fault.kind]
+        return due
+
+
+class Listener:
+    """One run of the live loop; `run` is the second hand and stays in the caller's thread.
+
+    Parameters
+    ----------
+    source : Source
+        Opened already: what is wrong with it then is an error of the start.
+    recogniser : Listens
+    publisher : Publishes
+        Started already.
+    info : Info
+        Published at the start, with the source filled in.
+    on_message : callable, optional
+        Sees every message as it is published: topic, message.
+    health_every_s : float
+        Seconds between two `health` messages.
+    queue_blocks : int
+        Room between the first two hands.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        recogniser: Listens,
+        publisher: Publishes,
+        info: Info,
+        *,
+        on_message: Callable[[str, Envelope], None] | None = None,
+        health_every_s: float = HEALTH_S,
+        queue_blocks: int = QUEUE_BLOCKS,
+    ) -> None:
+        self._source = source
+        self._recogniser = recogniser
+        self._publisher = publisher
+        self._info = info
+        self._on_message = on_message
+        self._health_every_s = health_every_s
+        self._queue = BlockQueue(queue_blocks)
+        self._stopped = threading.Event()
+        self._session: SessionLog | None = None
+        self._faults = Faults()
+        self._meter = Meter()
+        self._inference = RecentDurations()
+        self._end_to_end = RecentDurations()
+        self._load = Load()
+        self._began_s = time.monotonic()
+        self._health_due_s = self._began_s
+        self._lost_samples = 0
+        self._device_lost = False
+        self._now_s = 0.0
+        self._notes = 0
+        self._matched: Candidate | None = None
+        self._source_thread = threading.Thread(target=self._pump, name="source", daemon=True)
+
+    def stop(self) -> None:
+        """End the session soon and properly; from any thread or a signal's handler."""
+        self._stopped.set()
+        self._source.stop()
+
+    def run(self) -> ListenReport:
+        """Listen until the source ends or `stop` is called; then hand over what is queued."""
+        self._announce()
+        self._source_thread.start()
+        while not self._queue.finished and not self._stopped.is_set():
+            item = self._queue.get(TICK_S)
+            if item is not None:
+                self._take(item)
+            self._tick()
+        return self._finish()
+
+    # ---- the first hand
+
+    def _pump(self) -> None:
+        """Carry the source's items into the queue, until it ends or is stopped."""
+        try:
+            while not self._stopped.is_set():
+                ended_well = self._pump_once()
+                if ended_well or self._source.kind not in LIVE_KINDS:
+                    return
+                self._stopped.wait(REOPEN_S)
+        finally:
+            self._queue.close()
+
+    def _pump_once(self) -> bool:
+        """One life of the source; whether it ended as it should."""
+        try:
+            for item in self._source.items():
+                if self._source.origin_s is None:
+                    self._queue.put_when_free(item)
+                else:
+                    self._queue.put(item)
+                if self._stopped.is_set():
+                    break
+        except SostenutoError as error:
+            self._queue.put(SourceEvent(SourceEventKind.INPUT_ERROR, str(error)))
+            return False
+        except Exception as error:
+            log.exception("the source failed")
+            line = f"{self._source.name}: {type(error).__name__}: {error}"
+            self._queue.put(SourceEvent(SourceEventKind.INPUT_ERROR, line))
+            return False
+        return True
+
+    # ---- the second hand
+
+    def _announce(self) -> None:
+        kind = "midi" if self._source.kind in MIDI_KINDS else self._source.kind
+        device = AudioDevice(
+            kind=kind,
+            name=self._source.name,
+            sample_rate_hz=self._source.sample_rate_hz,
+            channels=self._source.channels,
+        )
+        self._say("info", replace(self._info, audio_device=device))
+        self._say("piece", Piece(state=PieceState.SEARCHING))
+
+    def _take(self, item: Item) -> None:
+        if isinstance(item, SourceEvent):
+            self._take_fault(item)
+            return
+        self._session_of_stream()
+        if isinstance(item, Block):
+            self._meter.push(item.samples)
+        self._now_s = item.end_sample / STREAM_RATE_HZ
+        began_s = time.monotonic()
+        self._hear(lambda: self._recogniser.push(item))
+        self._inference.add(began_s, (time.monotonic() - began_s) * 1e3)
+
+    def _hear(self, recognise: Callable[[], Sequence[Event]]) -> None:
+        """Publish what the recogniser says; a failure of its own is a fault like any other."""
+        try:
+            events = recognise()
+        except Exception as error:
+            log.exception("the recogniser failed")
+            self._faults.add(EventKind.RECOGNISER_ERROR, f"{type(error).__name__}: {error}")
+            events = self._recogniser.recover()
+        self._tell(self._session_of_stream().push(events, self._now_s))
+        self._publish_events(events)
+
+    def _session_of_stream(self) -> SessionLog:
+        """The session, begun with the first block: only then does the source know its clock."""
+        if self._session is None:
+            origin_s = self._source.origin_s
+            self._session = SessionLog(None if origin_s is None else round(origin_s * 1e3))
+            self._tell([self._session.begin(self._now_s)])
+        return self._session
+
+    def _tell(self, sessions: Sequence[Session]) -> None:
+        for session in sessions:
+            self._say("session", session)
+
+    def _publish_events(self, events: Sequence[Event]) -> None:
+        notes = notes_message(events, self._now_s)
+        if notes is not None:
+            self._say("notes", notes)
+            self._count_notes(events)
+        for event in events:
+            if isinstance(event, PieceMatch):
+                self._say("piece", piece_message(event, self._matched))
+                if event.state is MatchState.MATCHED and event.candidates:
+                    self._matched = event.candidates[0]
+
+    def _count_notes(self, events: Sequence[Event]) -> None:
+        """Count confirmed notes, each with the time from its sound in the room to its message."""
+        origin_s = self._source.origin_s
+        now_s = time.monotonic()
+        for event in events:
+            if isinstance(event, NoteUpdate) and event.state is NoteState.CONFIRMED:
+                self._notes += 1
+                if origin_s is not None:
+                    self._end_to_end.add(now_s, (now_s - origin_s - event.note.onset_s) * 1e3)
+
+    def _take_fault(self, event: SourceEvent) -> None:
+        self._lost_samples += event.lost_samples
+        if event.kind is SourceEventKind.DEVICE_LOST:
+            self._device_lost = True
+            self._health_due_s = 0.0
+            # Nobody knows when sound comes again: what was heard so far is told now.
+            self._hear(self._recogniser.flush)
+        if event.kind is SourceEventKind.DEVICE_RECOVERED:
+            self._device_lost = False
+            self._health_due_s = 0.0
+            self._say_event(EventKind.DEVICE_RECOVERED, event.message, Severity.INFO)
+        else:
+            self._faults.add(EventKind(event.kind.value), event.message)
+        self._tell_faults(time.monotonic())
+
+    def _tell_faults(self, now_s: float) -> None:
+        for fault in self._faults.take_due(now_s):
+            self._say_event(fault.kind, fault.line, Severity.WARNING, fault.count)
+
+    def _say_event(self, kind: EventKind, line: str, severity: Severity, count: int = 1) -> None:
+        log.info("%s: %s", kind.value, line)
+        self._say(
+            "event",
+            EventMessage(kind=kind, severity=severity, text=line, count=count, t_s=self._now_s),
+        )
+
+    def _tick(self) -> None:
+        now_s = time.monotonic()
+        self._tell_faults(now_s)
+        if now_s >= self._health_due_s:
+            self._health_due_s = now_s + self._health_every_s
+            self._say("health", self._health(now_s))
+
+    def _health(self, now_s: float) -> Health:
+        loop = LoopReadings(
+            audio=self._audio_state(),
+            uptime_s=now_s - self._began_s,
+            overruns=self._faults.counts[EventKind.OVERRUN],
+            dropped_samples=self._lost_samples,
+            level_dbfs=self._meter.level_dbfs,
+            peak_dbfs=self._meter.peak_dbfs,
+            inference=self._inference.percentiles(now_s),
+            end_to_end=self._end_to_end.percentiles(now_s),
+            load=self._load.read(),
+            queue_blocks=len(self._queue),
+        )
+        return health_message(loop, self._publisher.counters, read_board(Path.cwd()))
+
+    def _audio_state(self) -> AudioState:
+        if self._device_lost:
+            return AudioState.LOST
+        if self._source.kind in MIDI_KINDS:
+            return AudioState.MIDI
+        return self._meter.state
+
+    def _finish(self) -> ListenReport:
+        until_s = time.monotonic() + HAND_OVER_S
+        self._source.stop()
+        catch_up_until_s = time.monotonic() + CATCH_UP_S
+        while (item := self._queue.get(0.0)) and time.monotonic() < catch_up_until_s:
+            self._take(item)
+        self._queue.close()
+        self._hear(self._recogniser.flush)
+        self._tell_faults(float("inf"))
+        if not self._stopped.is_set():
+            self._say_event(EventKind.SOURCE_ENDED, self._source.name, Severity.INFO)
+        self._tell(self._session_of_stream().close(self._now_s))
+        self._say("health", replace(self._health(time.monotonic()), audio=AudioState.OFF))
+        self._source_thread.join(max(0.0, min(1.0, until_s - time.monotonic())))
+        self._source.close()
+        published = self._publisher.close(timeout_s=max(0.1, until_s - time.monotonic()))
+        return ListenReport(
+            published,
+            self._notes,
+            self._queue.dropped_blocks,
+            self._lost_samples,
+            dict(self._faults.counts),
+        )
+
+    def _say(self, topic: str, message: Envelope) -> None:
+        stamped = self._publisher.publish(topic, message)
+        if self._on_message is not None:
+            self._on_message(topic, stamped)

@@ -1,0 +1,174 @@
+"""Identification: from notes to a piece.
+
+The search hands over some thirty places that share fingerprints with the notes, and the
+verification says how well each fits. The work of one call is bounded, whatever the length of
+the query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from edge.matching.catalogue import Catalogue
+from edge.matching.chords import Chords, chords_of_notes
+from edge.matching.fusion import confidence
+from edge.matching.match import Candidate, MatchState, PieceMatch
+from edge.matching.pack import PieceChords
+from edge.matching.search import places
+from edge.matching.verification import PieceReader, Verified, verify
+from edge.note import NoteEvent
+
+PLACES_VERIFIED = 40
+CANDIDATES_NAMED = 5
+FEWEST_CHORDS = 6
+"""Below this many chords every answer would be a guess."""
+ENOUGH_CHORDS = 48
+"""From this many on, no match means that the catalogue does not hold the piece."""
+MOST_CHORDS = 192
+"""Longest query: 20 to 60 seconds of music."""
+MATCHED_CONFIDENCE = 0.8
+EDITIONS_DIFFER = 0.05
+"""Fused score by which another edition must fit better to be named instead."""
+PLACES_DIFFER = 0.03
+"""Fused score by which a later place in the same piece must fit better to be named."""
+FARTHEST_TRANSPOSITION = 6
+"""Semitones up and down that a transposed search tries: beyond lies the same key again, an
+octave off."""
+
+
+def identify(
+    notes: Sequence[NoteEvent],
+    catalogue: Catalogue,
+    transposed: bool = False,
+    without_works: Collection[str] = (),
+) -> PieceMatch:
+    """Name the piece that these notes are from.
+
+    Parameters
+    ----------
+    notes : NoteEvents
+        In any order, from any place in a piece, at any tempo from half to double. Of more
+        than :data:`MOST_CHORDS` chords the first are asked about.
+    catalogue : Catalogue
+    transposed : bool
+        Also look for the music up to six semitones higher or lower; takes about ten times as
+        long.
+    without_works : collection of str
+        Works that are not to be named, as if the catalogue did not hold them; a few at most.
+
+    Returns
+    -------
+    PieceMatch
+        MATCHED, SEARCHING (too little to say) or NONE (enough, and nothing fits), with the
+        best five candidates in any state.
+    """
+    chords = chords_of_notes(notes).part(slice(0, MOST_CHORDS))
+    return identify_chords(
+        chords, catalogue, catalogue.piece_chords, transposed, without_works=without_works
+    )
+
+
+def identify_chords(
+    chords: Chords,
+    catalogue: Catalogue,
+    read_piece: PieceReader,
+    transposed: bool = False,
+    prefer_piece: str = "",
+    without_works: Collection[str] = (),
+) -> PieceMatch:
+    """As :func:`identify`, for chords.
+
+    ``read_piece`` may keep pieces that it has read; among editions of one work that fit about
+    as well, ``prefer_piece`` is named, so that a live answer does not flutter between them.
+    """
+    if len(chords) < FEWEST_CHORDS or len(catalogue) == 0:
+        return PieceMatch(MatchState.SEARCHING, ())
+    farthest = FARTHEST_TRANSPOSITION if transposed else 0
+    verified: list[Verified] = []
+    for semitones in range(-farthest, farthest + 1):
+        moved = chords.transposed(-semitones)
+        found = [
+            place
+            for place in places(moved, catalogue, PLACES_VERIFIED)
+            if catalogue.pieces[place.piece].work_id not in without_works
+        ]
+        verified.extend(verify(moved, found, read_piece, semitones))
+    background = _background(verified, catalogue)
+    candidates = tuple(
+        _candidate(each, chords, background, catalogue, read_piece(each.piece))
+        for each in _best_of_each_work(verified, catalogue, prefer_piece)
+    )
+    return PieceMatch(match_state(candidates, len(chords)), candidates)
+
+
+def match_state(candidates: Sequence[Candidate], chords: int) -> MatchState:
+    """What candidates, got from this many chords, amount to."""
+    if candidates and candidates[0].confidence >= MATCHED_CONFIDENCE:
+        return MatchState.MATCHED
+    return MatchState.NONE if chords >= ENOUGH_CHORDS else MatchState.SEARCHING
+
+
+def _best_of_each_work(
+    verified: Sequence[Verified], catalogue: Catalogue, prefer_piece: str
+) -> list[Verified]:
+    best: dict[str, Verified] = {}
+    for each in sorted(verified, key=lambda each: -each.fused):
+        piece = catalogue.pieces[each.piece]
+        first = best.setdefault(piece.work_id, each)
+        if first.piece == each.piece:
+            better = _comes_back(first, each)
+        else:
+            near = each.fused > first.fused - EDITIONS_DIFFER
+            better = near and piece.piece_id == prefer_piece
+        if better:
+            best[piece.work_id] = each
+    return list(best.values())[:CANDIDATES_NAMED]
+
+
+def _comes_back(best: Verified, other: Verified) -> bool:
+    """Whether a place fits as well as the best and lies before it: the theme's first time."""
+    earlier = other.score_chord[0] < best.score_chord[0]
+    return bool(earlier and other.fused > best.fused - PLACES_DIFFER)
+
+
+def _background(verified: Sequence[Verified], catalogue: Catalogue) -> float:
+    """Median score of the works other than the best."""
+    best = max(verified, key=lambda each: each.fused, default=None)
+    if best is None:
+        return 0.0
+    work = catalogue.pieces[best.piece].work_id
+    others = [each.fused for each in verified if catalogue.pieces[each.piece].work_id != work]
+    return float(np.median(others)) if others else 0.0
+
+
+def _candidate(
+    verified: Verified,
+    chords: Chords,
+    background: float,
+    catalogue: Catalogue,
+    score: PieceChords,
+) -> Candidate:
+    piece = catalogue.pieces[verified.piece]
+    score_chord = np.clip(verified.score_chord, 0, score.sizes.size - 1)
+    start = int(score_chord[0])
+    return Candidate(
+        piece_id=piece.piece_id,
+        work_id=piece.work_id,
+        title=piece.title,
+        composer=piece.composer,
+        confidence=confidence(verified.fused, background, len(chords)),
+        start_s=float(score.onset_s[start]),
+        bar=score.bar_at(float(score.onset_quarters[start])),
+        tempo_ratio=_tempo_ratio(chords, score, score_chord),
+        transposition=verified.transposition,
+    )
+
+
+def _tempo_ratio(chords: Chords, score: PieceChords, score_chord: np.ndarray) -> float:
+    """Median, over pairs half the query apart, of score seconds per second played."""
+    half = len(chords) // 2
+    played_s = chords.onset_s[half:] - chords.onset_s[: len(chords) - half]
+    score_s = score.onset_s[score_chord[half:]] - score.onset_s[score_chord[: len(chords) - half]]
+    return float(np.median(score_s / np.maximum(played_s, 1e-3)))

@@ -1,0 +1,87 @@
+"""From what the recogniser says to what a dashboard reads.
+
+Times are rounded to a tenth of a millisecond and confidences to a thousandth: the ear is not
+finer than that, and a batch of notes stays small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from edge.messages import NoteMessage, Notes, PedalMessage, Piece, PieceCandidate, PieceState
+from edge.note import NoteUpdate, PedalEvent
+
+if TYPE_CHECKING:
+    from edge.matching import Candidate, PieceMatch
+
+SECONDS_DIGITS = 4
+CONFIDENCE_DIGITS = 3
+CANDIDATES = 5
+
+
+def note_message(update: NoteUpdate) -> NoteMessage:
+    """One step in the life of a note, as `notes` carries it."""
+    note = update.note
+    return NoteMessage(
+        id=update.id,
+        state=update.state,
+        pitch_midi=note.pitch_midi,
+        onset_s=round(note.onset_s, SECONDS_DIGITS),
+        offset_s=None if note.offset_s is None else round(note.offset_s, SECONDS_DIGITS),
+        velocity=note.velocity,
+        confidence=round(note.confidence, CONFIDENCE_DIGITS),
+    )
+
+
+def notes_message(events: Iterable[object], heard_s: float) -> Notes | None:
+    """The notes and pedal moves among ``events`` as one message; None when there are none.
+
+    ``heard_s`` is how much of the stream had been heard.
+    """
+    taken = list(events)
+    notes = tuple(note_message(event) for event in taken if isinstance(event, NoteUpdate))
+    pedal = tuple(
+        PedalMessage(t_s=round(event.t_s, SECONDS_DIGITS), down=event.down)
+        for event in taken
+        if isinstance(event, PedalEvent)
+    )
+    if not notes and not pedal:
+        return None
+    return Notes(notes=notes, pedal=pedal, heard_s=round(heard_s, SECONDS_DIGITS))
+
+
+def piece_message(match: PieceMatch, last: Candidate | None = None) -> Piece:
+    """What is known of the piece, as `piece` carries it.
+
+    ``last`` is the piece that was being played, which a ``lost`` still names. "None of these"
+    is no state of the contract: to a dashboard the device goes on searching.
+    """
+    best = match.candidates[0] if match.candidates else None
+    known = {"matched": best, "lost": last}.get(str(match.state))
+    candidates = tuple(_candidate(c) for c in match.candidates[:CANDIDATES])
+    if known is None:
+        return Piece(state=PieceState.SEARCHING, candidates=candidates)
+    return Piece(
+        state=PieceState(str(match.state)),
+        piece_id=known.piece_id,
+        work_id=known.work_id,
+        title=known.title,
+        composer=known.composer,
+        confidence=round(known.confidence, CONFIDENCE_DIGITS),
+        tempo_ratio=round(known.tempo_ratio, CONFIDENCE_DIGITS),
+        transposition=known.transposition,
+        start_s=round(known.start_s, SECONDS_DIGITS),
+        bar=known.bar,
+        candidates=candidates,
+    )
+
+
+def _candidate(candidate: Candidate) -> PieceCandidate:
+    return PieceCandidate(
+        piece_id=candidate.piece_id,
+        work_id=candidate.work_id,
+        title=candidate.title,
+        composer=candidate.composer,
+        confidence=round(candidate.confidence, CONFIDENCE_DIGITS),
+    )

@@ -1,0 +1,153 @@
+"""The contract as others read it: JSON Schema for programs, tables for people.
+
+Both are printed from the types of `edge.messages`, so that neither can say anything else::
+
+    python -m edge.publish.contract schema > docs/schema/sostenuto-v1.json
+    python -m edge.publish.contract fields     # the tables of docs/events.md
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from edge.messages import ROOT, TOPICS, VERSION, Envelope, message_classes
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of every message: one definition each, named as its class.
+
+    The envelope is required although the classes have defaults for it: a program leaves it
+    to the publisher, a subscriber always finds it.
+    """
+    classes = message_classes()
+    _, definitions = msgspec.json.schema_components(classes, ref_template="#/$defs/{name}")
+    envelope = list(Envelope.__struct_fields__)
+    for kind in classes:
+        if issubclass(kind, Envelope):
+            definition = definitions[kind.__name__]
+            definition["required"] = envelope + definition.get("required", [])
+            for name in envelope:
+                if name != "v":
+                    definition["properties"][name].pop("default", None)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"Sostenuto, MQTT version {VERSION}",
+        "description": f"Messages below {ROOT}/<device>/. Unknown fields are to be ignored.",
+        "x-topics": {
+            topic.name: {
+                "message": (
+                    {"$ref": f"#/$defs/{topic.message.__name__}"}
+                    if issubclass(topic.message, Struct)
+                    else {"enum": [str(word) for word in topic.message]}
+                ),
+                "qos": topic.qos,
+                "retain": topic.retain,
+            }
+            for topic in TOPICS.values()
+        },
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field as `docs/events.md` shows it."""
+
+    name: str
+    type: str
+    unit: str
+    meaning: str
+
+    @property
+    def row(self) -> str:
+        return f"| `{self.name}` | {self.type} | {self.unit} | {self.meaning} |"
+
+
+def fields_of(kind: type[Struct]) -> list[Field]:
+    """The fields of one message class, its envelope left out unless it is the `Envelope`."""
+    hints = get_type_hints(kind, include_extras=True)
+    envelope = () if kind is Envelope else Envelope.__struct_fields__
+    inherits = issubclass(kind, Envelope)
+    return [
+        _field(name, hints[name])
+        for name in kind.__struct_fields__
+        if not (inherits and name in envelope)
+    ]
+
+
+def _field(name: str, hint: Any) -> Field:
+    meanings = [m.description for m in _metas(hint) if m.description]
+    units = [m.extra_json_schema["x-unit"] for m in _metas(hint) if m.extra_json_schema]
+    return Field(name, _type_name(hint), units[0] if units else "", meanings[0] if meanings else "")
+
+
+def _metas(hint: Any) -> Iterator[Meta]:
+    """The `Meta` of an annotated type, the outermost first."""
+    if get_origin(hint) is Annotated:
+        yield from (m for m in reversed(hint.__metadata__) if isinstance(m, Meta))
+        yield from _metas(hint.__origin__)
+
+
+def _type_name(hint: Any) -> str:
+    """How a type is written for readers of JSON."""
+    if get_origin(hint) is Annotated:
+        return _type_name(hint.__origin__)
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_type_name(part) for part in get_args(hint))
+    if get_origin(hint) is tuple:
+        return f"list of {_type_name(get_args(hint)[0])}"
+    if hint is Any:
+        return "any"
+    if issubclass(hint, StrEnum):
+        return " / ".join(f"`{value}`" for value in hint)
+    if issubclass(hint, Struct):
+        return f"[{hint.__name__}](#{hint.__name__.lower()})"
+    names = {int: "integer", float: "number", bool: "boolean", str: "string", type(None): "null"}
+    return names[hint]
+
+
+def parts_of(kind: type[Struct]) -> list[type[Struct]]:
+    """The objects that stand inside a message of this class, in the order of its fields."""
+    found: list[type[Struct]] = []
+    for hint in get_type_hints(kind).values():
+        for part in (hint, *get_args(hint)):
+            if isinstance(part, type) and issubclass(part, Struct) and part not in found:
+                found.append(part)
+    return found
+
+
+def tables() -> str:
+    """The field tables of `docs/events.md`: the envelope, every message, every part of one."""
+    classes: list[type[Struct]] = [Envelope]
+    for kind in message_classes():
+        classes += [k for k in (kind, *parts_of(kind)) if k not in classes]
+    head = "| field | type | unit | meaning |\n| --- | --- | --- | --- |\n"
+    return "\n".join(
+        f"### {kind.__name__}\n\n{head}" + "".join(f"{f.row}\n" for f in fields_of(kind))
+        for kind in classes
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Print the JSON Schema (``schema``) or the tables of the documentation (``fields``)."""
+    if arguments == ["schema"]:
+        sys.stdout.write(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n")
+    elif arguments == ["fields"]:
+        sys.stdout.write(tables())
+    else:
+        sys.stderr.write("usage: python -m edge.publish.contract schema | fields\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,136 @@
+"""The one who listens: samples in, events out, and nothing else.
+
+A stretch of sound passes through the ear and becomes notes; the notes pass through the piece
+tracker and become the name of a piece. A keyboard that speaks MIDI skips the ear. Where sound was
+lost, nobody knows what happened: what sounded before the gap is ended, and the ear begins anew at
+the sample where the stream goes on, so that nothing after the gap is dated wrongly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edge.audio.block import STREAM_RATE_HZ, Block, MidiBlock
+from edge.ear import Ear, load_ear
+from edge.matching import Catalogue, PieceMatch, PieceTracker
+from edge.note import NoteEvent, NoteState, NoteUpdate, PedalEvent
+
+Event = NoteUpdate | PedalEvent | PieceMatch
+
+
+class Recogniser:
+    """Blocks to events, with no input or output of its own.
+
+    Parameters
+    ----------
+    ear : Ear
+    piece_tracker : PieceTracker or None
+        None to hear notes only.
+    """
+
+    sample_rate_hz = STREAM_RATE_HZ
+
+    def __init__(self, ear: Ear, piece_tracker: PieceTracker | None = None) -> None:
+        self.ear = ear
+        self._pieces = piece_tracker
+        self.reset()
+
+    def reset(self) -> None:
+        self.ear.reset()
+        if self._pieces is not None:
+            self._pieces.reset()
+        self._now_sample = 0
+        self._origin_sample = 0
+        self._first_id = 0
+        self._next_id = 0
+        self._sounding: dict[int, NoteUpdate] = {}
+
+    @property
+    def now_sample(self) -> int:
+        """Index of the first sample not yet heard."""
+        return self._now_sample
+
+    def push(self, block: Block | MidiBlock) -> list[Event]:
+        """Hear one block; give what it made certain, in order."""
+        if isinstance(block, MidiBlock):
+            self._now_sample = block.end_sample
+            return self._recognise(block.events)
+        before = self._resume_at(block.start_sample)
+        self._now_sample = block.end_sample
+        heard = self.ear.push(block.samples)
+        return [*before, *self._recognise(self._placed(heard))]
+
+    def flush(self) -> list[Event]:
+        """End the stream: everything still sounding is ended."""
+        ended = self._recognise(self._placed(self.ear.flush()))
+        self._begin_at(self._now_sample)
+        return ended
+
+    def recover(self) -> list[Event]:
+        """After a failure of the ear: what sounded is ended, and the ear begins anew from here."""
+        now_s = self._now_sample / STREAM_RATE_HZ
+        ended: list[Event] = [
+            replace(update, state=NoteState.ENDED, note=replace(update.note, offset_s=now_s))
+            for update in self._sounding.values()
+        ]
+        self._sounding.clear()
+        self.ear.reset()
+        self._begin_at(self._now_sample)
+        return ended
+
+    def _resume_at(self, sample: int) -> list[Event]:
+        """Close what was before a gap, and begin anew behind it."""
+        if sample == self._now_sample:
+            return []
+        ended = self.flush()
+        self._begin_at(sample)
+        return ended
+
+    def _begin_at(self, sample: int) -> None:
+        self._origin_sample = sample
+        self._first_id = self._next_id
+
+    def _placed(self, heard: Sequence[NoteUpdate | PedalEvent]) -> list[NoteUpdate | PedalEvent]:
+        """The ear's events in the stream's time, with ids that no earlier note has."""
+        origin_s = self._origin_sample / STREAM_RATE_HZ
+        return [self._place(event, origin_s) for event in heard]
+
+    def _place(self, event: NoteUpdate | PedalEvent, origin_s: float) -> NoteUpdate | PedalEvent:
+        if isinstance(event, PedalEvent):
+            return replace(event, t_s=event.t_s + origin_s)
+        number = event.id + self._first_id
+        self._next_id = max(self._next_id, number + 1)
+        note = event.note
+        offset_s = None if note.offset_s is None else note.offset_s + origin_s
+        moved = replace(note, onset_s=note.onset_s + origin_s, offset_s=offset_s)
+        placed = replace(event, id=number, note=moved)
+        if event.state is NoteState.CONFIRMED:
+            self._sounding[number] = placed
+        elif event.state is not NoteState.PROVISIONAL:
+            self._sounding.pop(number, None)
+        return placed
+
+    def _recognise(self, events: Sequence[NoteUpdate | PedalEvent]) -> list[Event]:
+        """The events, and what the confirmed notes among them say of the piece."""
+        if self._pieces is None:
+            return [*events]
+        match = self._pieces.push(_confirmed(events), self._now_sample / STREAM_RATE_HZ)
+        return [*events, match] if match is not None else [*events]
+
+
+def _confirmed(events: Sequence[NoteUpdate | PedalEvent]) -> list[NoteEvent]:
+    return [
+        event.note
+        for event in events
+        if isinstance(event, NoteUpdate) and event.state is NoteState.CONFIRMED
+    ]
+
+
+def load_recogniser(
+    model: str | Path | None = None, catalogue: Catalogue | None = None
+) -> Recogniser:
+    """A recogniser with an installed model (None: the default) and, if given, a catalogue."""
+    tracker = PieceTracker(catalogue) if catalogue is not None else None
+    return Recogniser(load_ear(model), tracker)

@@ -1,0 +1,89 @@
+"""The yardstick itself: what the benchmark calls right, and how it writes it down."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from benchmarks import note_accuracy, readme, table
+from benchmarks.delay import Confirmed, delays_s
+from edge.note import NoteEvent
+from training.evaluation import NoteScores, score_notes
+
+
+def a_note(pitch_midi: int, onset_s: float, offset_s: float) -> NoteEvent:
+    return NoteEvent(pitch_midi, onset_s, offset_s, 64, 1.0)
+
+
+def test_two_of_three_notes_and_one_too_many_give_two_thirds() -> None:
+    played = [a_note(60, 1.0, 2.0), a_note(64, 1.0, 2.0), a_note(67, 1.0, 2.0)]
+    heard = [a_note(60, 1.04, 2.1), a_note(64, 0.96, 1.5), a_note(65, 1.0, 2.0)]
+    found = score_notes(played, heard)
+    assert found.precision == pytest.approx(2 / 3)
+    assert found.recall == pytest.approx(2 / 3)
+    assert found.f1 == pytest.approx(2 / 3)
+    # Only c' ends within a fifth of its length.
+    assert found.f1_with_offsets == pytest.approx(1 / 3)
+
+
+def test_a_note_51_ms_late_is_wrong() -> None:
+    found = score_notes([a_note(60, 1.0, 2.0)], [a_note(60, 1.051, 2.0)])
+    assert found.f1 == 0.0
+
+
+def test_hearing_nothing_scores_nothing() -> None:
+    assert score_notes([a_note(60, 1.0, 2.0)], []) == NoteScores(0.0, 0.0, 0.0, 0.0)
+
+
+def test_the_mean_is_over_tracks_and_told_by_microphone() -> None:
+    tracks = {
+        "waltz_ENSTDkCl": NoteScores(1.0, 1.0, 1.0, 1.0),
+        "waltz_ENSTDkAm": NoteScores(0.5, 0.5, 0.5, 0.0),
+    }
+    found = note_accuracy.summary(tracks)
+    assert found["f1"] == 0.75
+    assert found["f1_with_offsets"] == 0.5
+    assert found["microphones"]["ambient"]["f1"] == 0.5
+
+
+def test_delay_counts_from_the_true_onset_not_from_the_one_heard() -> None:
+    played = [a_note(60, 1.0, 2.0), a_note(62, 2.0, 3.0)]
+    heard = [Confirmed(NoteEvent(60, 1.03, None, 64, 1.0), 1.25)]
+    assert delays_s(played, heard) == [pytest.approx(0.25)]
+
+
+def test_a_figure_that_was_not_measured_is_a_dash() -> None:
+    report = {"ears": {"templates": {"accuracy": {"f1": 0.5}, "model_bytes": None}}}
+    ((title, (columns, lines)),) = table.tables(report).items()
+    cells = {label: found for label, found, _ in lines}
+    assert (title, columns) == ("Notes, by ear", ["templates"])
+    assert cells["onset F1, real recordings"] == ["0.500"]
+    assert cells["model, bytes"] == [table.NOTHING]
+    assert cells["delay at a subscriber: median, ms"] == [table.NOTHING]
+
+
+def test_the_tables_fit_a_terminal_of_eighty_columns() -> None:
+    live = {"median_ms": 1234.0, "confirmed_rightly": 123, "played": 456}
+    report = {
+        "ears": {"separable3d": {"model_bytes": 1_234_567, "live": live}, "templates": {}},
+        "identification": {"pieces": 2189, "right": 0.97},
+    }
+    console = Console(width=80, record=True, file=StringIO())
+    for made in table.rich_tables(report):
+        console.print(made)
+    assert "…" not in console.export_text()
+
+
+def test_the_readme_keeps_everything_around_the_table() -> None:
+    text = f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter"
+    assert readme.with_figures(text, "new") == f"before\n{readme.BEGIN}\nnew\n{readme.END}\nafter"
+
+
+def test_the_readmes_figures_name_their_machine() -> None:
+    machine = {"processor": "Pi", "cores": 4, "python": "3.11", "runtime": "ai-edge-litert 2.3.0"}
+    report = {"ears": {"templates": {}}, "machine": machine, "made": "2026-11-21T08:00:00"}
+    figures = readme.markdown(report)
+    assert "| Notes, by ear | templates | goal |" in figures
+    assert "`make bench` on Pi, 4 cores, Python 3.11, ai-edge-litert 2.3.0, 2026-11-21." in figures

@@ -1,0 +1,143 @@
+"""The recogniser: any split gives the same notes, gaps end what sounded, MIDI skips the ear."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import edge
+from edge.audio.block import STREAM_RATE_HZ, Block, MidiBlock
+from edge.ear import load_ear
+from edge.note import NoteEvent, NoteState, NoteUpdate, pitch_to_hz
+from edge.recogniser import Event, Recogniser
+
+PITCHES = (60, 64, 67, 72)
+
+
+def struck(pitch_midi: int, seconds: float, length_s: float = 0.6) -> np.ndarray:
+    """A string of eight fading partials, struck once and damped at the end."""
+    t = np.arange(round(seconds * STREAM_RATE_HZ)) / STREAM_RATE_HZ
+    hz = pitch_to_hz(pitch_midi)
+    partials = sum(
+        np.exp(-t * (2 + h)) * np.sin(2 * np.pi * h * hz * t) / h**2 for h in range(1, 9)
+    )
+    attack = np.minimum(1, t / 0.003) * np.where(t < length_s, 1, np.exp(-(t - length_s) / 0.03))
+    return (0.2 * partials * attack).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def melody() -> np.ndarray:
+    """Half a second of rest, then one note every half second."""
+    sound = np.zeros(round(3.5 * STREAM_RATE_HZ), np.float32)
+    for i, pitch in enumerate(PITCHES):
+        start = round((0.5 + 0.5 * i) * STREAM_RATE_HZ)
+        sound[start : start + STREAM_RATE_HZ] += struck(pitch, 1.0, 0.45)
+    return sound
+
+
+@pytest.fixture(scope="module")
+def recogniser() -> Recogniser:
+    return Recogniser(load_ear())
+
+
+def hear(recogniser: Recogniser, blocks: list[Block]) -> list[Event]:
+    recogniser.reset()
+    return [e for b in blocks for e in recogniser.push(b)] + recogniser.flush()
+
+
+def cut(sound: np.ndarray, cuts: list[int]) -> list[Block]:
+    edges = [0, *sorted(cuts), len(sound)]
+    return [Block(a, sound[a:b]) for a, b in itertools.pairwise(edges)]
+
+
+def notes(events: list[Event], state: NoteState) -> list[NoteEvent]:
+    return [e.note for e in events if isinstance(e, NoteUpdate) and e.state is state]
+
+
+def test_a_melody_is_heard_as_its_notes(recogniser: Recogniser, melody: np.ndarray) -> None:
+    heard = notes(hear(recogniser, cut(melody, [])), NoteState.CONFIRMED)
+    assert [note.pitch_midi for note in heard] == list(PITCHES)
+    for i, note in enumerate(heard):
+        assert note.onset_s == pytest.approx(0.5 + 0.5 * i, abs=0.03)
+
+
+def test_every_note_that_began_ends_under_the_same_id(
+    recogniser: Recogniser, melody: np.ndarray
+) -> None:
+    events = [e for e in hear(recogniser, cut(melody, [])) if isinstance(e, NoteUpdate)]
+    began = [e.id for e in events if e.state is NoteState.CONFIRMED]
+    ended = [e.id for e in events if e.state is NoteState.ENDED]
+    assert len(set(began)) == len(began)
+    assert sorted(began) == sorted(ended)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.integers(0, round(3.5 * STREAM_RATE_HZ)), max_size=20))
+def test_any_split_into_blocks_gives_the_same_events(
+    recogniser: Recogniser, melody: np.ndarray, cuts: list[int]
+) -> None:
+    assert hear(recogniser, cut(melody, cuts)) == hear(recogniser, cut(melody, []))
+
+
+def test_a_gap_ends_what_sounded_and_later_notes_keep_their_time(
+    recogniser: Recogniser, melody: np.ndarray
+) -> None:
+    whole = notes(hear(recogniser, cut(melody, [])), NoteState.CONFIRMED)
+    lost_from, goes_on_at = round(1.1 * STREAM_RATE_HZ), round(1.4 * STREAM_RATE_HZ)
+    events = hear(
+        recogniser,
+        [Block(0, melody[:lost_from]), Block(goes_on_at, melody[goes_on_at:])],
+    )
+    ids = [e.id for e in events if isinstance(e, NoteUpdate) and e.state is NoteState.CONFIRMED]
+    assert len(set(ids)) == len(ids)
+    after = [n for n in notes(events, NoteState.CONFIRMED) if n.onset_s > 1.45]
+    expected = [n for n in whole if n.onset_s > 1.45]
+    assert [n.pitch_midi for n in after] == [n.pitch_midi for n in expected]
+    for one, other in zip(after, expected, strict=True):
+        assert one.onset_s == pytest.approx(other.onset_s, abs=0.02)
+    before_gap = [n for n in notes(events, NoteState.ENDED) if n.onset_s < 1.1]
+    assert all(n.offset_s is not None and n.offset_s <= 1.1 + 0.02 for n in before_gap)
+
+
+def test_after_a_failure_what_sounded_is_ended_and_later_notes_get_new_ids(
+    recogniser: Recogniser, melody: np.ndarray
+) -> None:
+    recogniser.reset()
+    failed_at = round(0.9 * STREAM_RATE_HZ)
+    before = recogniser.push(Block(0, melody[:failed_at]))
+    ended = recogniser.recover()
+    assert [e.state for e in ended if isinstance(e, NoteUpdate)] == [NoteState.ENDED]
+    assert [n.pitch_midi for n in notes(ended, NoteState.ENDED)] == [PITCHES[0]]
+    after = [*recogniser.push(Block(failed_at, melody[failed_at:])), *recogniser.flush()]
+    heard = notes(after, NoteState.CONFIRMED)
+    assert [n.pitch_midi for n in heard if n.onset_s > 0.95] == list(PITCHES[1:])
+    ids = [
+        e.id
+        for e in [*before, *after]
+        if isinstance(e, NoteUpdate) and e.state is NoteState.CONFIRMED
+    ]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_keyboards_own_notes_pass_unchanged(recogniser: Recogniser) -> None:
+    recogniser.reset()
+    note = NoteEvent(60, 1.0, None, 80, 1.0)
+    update = NoteUpdate(0, NoteState.CONFIRMED, note)
+    assert recogniser.push(MidiBlock(16_320, (update,))) == [update]
+    assert recogniser.now_sample == 16_320
+
+
+def test_one_call_writes_a_recording_down(melody: np.ndarray) -> None:
+    stereo_44k = np.repeat(np.repeat(melody, 3)[:, None], 2, axis=1)
+    found = edge.transcribe(stereo_44k, 48_000)
+    assert [note.pitch_midi for note in found] == list(PITCHES)
+    assert all(note.offset_s is not None and note.offset_s > note.onset_s for note in found)
+
+
+def test_silence_holds_no_note(recogniser: Recogniser) -> None:
+    silence = np.zeros(3 * STREAM_RATE_HZ, np.float32)
+    assert hear(recogniser, cut(silence, [])) == []

@@ -1,0 +1,255 @@
+"""How the ear learns: targets by hand, crops and variation, one graph in two forms, conversion."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from edge.errors import InputError, ModelError
+from edge.features import FeatureParameters, harmonic_cube
+from edge.model import NoteModel
+from edge.note import KEYS, LOWEST_PITCH_MIDI, NoteEvent
+from edge.segmentation import SegmentationParameters
+from training.shards import Shard, load_shard, save_shard
+from training.targets import (
+    NOTE_DTYPE,
+    OFFSET,
+    ONSET,
+    SOUNDING,
+    VELOCITY,
+    VELOCITY_KNOWN,
+    draw_targets,
+)
+from training.thresholds import Judged, fit_thresholds, judge
+
+keras = pytest.importorskip("keras", reason="training needs the extra `train`")
+
+FEATURES = FeatureParameters()
+A4 = 69 - LOWEST_PITCH_MIDI
+
+
+def played(*notes: tuple[int, int, float, float]) -> np.ndarray:
+    return np.array(list(notes), NOTE_DTYPE)
+
+
+def test_an_onset_is_a_triangle_about_its_exact_time() -> None:
+    # 0.205 s is a quarter of the way from frame 10 to frame 11.
+    targets = draw_targets(played((69, 127, 0.205, 0.5)), 0, 40, FEATURES)
+    onset = targets[:, A4, ONSET]
+    np.testing.assert_allclose(onset[8:13], [0, 0.375, 0.875, 0.625, 0.125], atol=1e-5)
+    assert onset[13:].max() == onset[:8].max() == 0
+    assert targets[:, A4, SOUNDING].sum() == pytest.approx(15)
+    assert targets[25, A4, OFFSET] == pytest.approx(1)
+    known = targets[:, A4, VELOCITY_KNOWN] > 0
+    assert (targets[known, A4, VELOCITY] == 1).all()
+    assert known.sum() == 4
+
+
+def test_a_crop_sees_the_same_targets_as_the_whole() -> None:
+    notes = played((60, 64, 0.31, 0.9), (60, 80, 0.95, 1.4), (64, 90, 0.2, 2.0))
+    whole = draw_targets(notes, 0, 100, FEATURES)
+    np.testing.assert_allclose(draw_targets(notes, 30, 40, FEATURES), whole[30:70], atol=1e-5)
+
+
+def test_a_key_struck_again_has_two_peaks() -> None:
+    notes = played((69, 64, 0.2, 0.3), (69, 64, 0.3, 0.4))
+    onset = draw_targets(notes, 0, 30, FEATURES)[:, A4, ONSET]
+    assert onset[[10, 15]] == pytest.approx(1, abs=1e-5)
+    assert onset[12] < 0.1
+
+
+def a_shard(segments: int = 2, frames: int = 120) -> Shard:
+    rng = np.random.default_rng(3)
+    spectra = rng.integers(0, 120, (segments, frames, FEATURES.bins)).astype(np.uint8)
+    notes = []
+    for i in range(segments):
+        key_bin = 37 + 3 * (A4 + i)
+        spectra[i, 50:80, key_bin - 1 : key_bin + 2] = 250
+        notes.append(played((69 + i, 100, 1.0, 1.6)))
+    return Shard(spectra, tuple(notes))
+
+
+def test_a_shard_comes_back_as_it_was_stored(tmp_path: Path) -> None:
+    shard = a_shard()
+    save_shard(tmp_path / "001-00000.npz", shard)
+    back = load_shard(tmp_path / "001-00000.npz")
+    np.testing.assert_array_equal(back.spectra, shard.spectra)
+    assert [n.tolist() for n in back.notes] == [n.tolist() for n in shard.notes]
+    assert list(tmp_path.iterdir()) == [tmp_path / "001-00000.npz"]
+
+
+def test_transposing_moves_sound_and_labels_together() -> None:
+    from training.dataset import Variation, vary
+
+    still = Variation(level_db=0, tilt_db=0, ripple_db=0, noise_floor_db=0, shift_semitones=5)
+    shard = a_shard(1)
+    spectrum = np.where(shard.spectra[0] > 240, 1.0, 0.0).astype(np.float32)
+    moved = set()
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        varied, notes = vary(spectrum, shard.notes[0], FEATURES, still, rng)
+        cube = harmonic_cube(varied, FEATURES)[60, :, FEATURES.harmonics.index(1)]
+        loudest = cube.reshape(KEYS, -1).sum(axis=1).argmax()
+        assert loudest == notes["pitch"][0] - LOWEST_PITCH_MIDI
+        moved.add(int(notes["pitch"][0]))
+    assert len(moved) > 3
+
+
+def test_batches_depend_on_the_seed_alone_and_see_shards_that_come_later(tmp_path: Path) -> None:
+    from training.dataset import SegmentBatches, Variation
+
+    with pytest.raises(InputError, match="no training shards"):
+        SegmentBatches(tmp_path, FEATURES, 2, 64, 3, Variation(), 1)
+    save_shard(tmp_path / "001-00000.npz", a_shard())
+    one = SegmentBatches(tmp_path, FEATURES, 2, 64, 3, Variation(), 1)
+    same = SegmentBatches(tmp_path, FEATURES, 2, 64, 3, Variation(), 1)
+    for mine, other in zip(one[0], same[0], strict=True):
+        np.testing.assert_array_equal(mine, other)
+    assert one[0][0].shape == (2, 64, FEATURES.bins)
+    assert one[0][1].shape == (2, 64, KEYS, 5)
+    save_shard(tmp_path / "001-00001.npz", a_shard())
+    one.on_epoch_end()
+    assert len(one.shards) == 2
+
+
+@pytest.fixture(scope="module")
+def small():  # type: ignore[no-untyped-def]
+    """A narrow model of every kind of layer, its weights and norms set at random."""
+    from training.architecture import Architecture, BlockShape, sequence_model
+
+    keras.utils.set_random_seed(5)
+    blocks = (BlockShape(2, 1, 3, reach_channels=2), BlockShape(3, 0, 3))
+    architecture = Architecture("small", FEATURES, 4, 1, 1, 8, blocks)
+    model = sequence_model(architecture)
+    rng = np.random.default_rng(5)
+    for layer in model.layers:
+        if "norm" in layer.name:
+            scale, shift, mean, variance = (w.shape for w in layer.get_weights())
+            layer.set_weights(
+                [
+                    rng.uniform(0.7, 1.3, scale),
+                    rng.normal(0, 0.2, shift),
+                    rng.normal(0, 0.1, mean),
+                    rng.uniform(0.01, 0.1, variance),
+                ]
+            )
+    return architecture, model
+
+
+def a_spectrum(frames: int = 100) -> np.ndarray:
+    spectrum = np.zeros((frames, FEATURES.bins), np.float32)
+    spectrum[40:80] = np.random.default_rng(2).random((40, FEATURES.bins))
+    return spectrum
+
+
+def test_step_by_step_with_states_equals_the_whole_sequence(small) -> None:  # type: ignore[no-untyped-def]
+    from training.architecture import copy_weights, streaming_model
+
+    architecture, model = small
+    streaming = streaming_model(architecture, 2)
+    copy_weights(model, streaming)
+    spectrum = a_spectrum()
+    whole = np.asarray(keras.ops.sigmoid(model(spectrum[None])))[0]
+    cube = harmonic_cube(spectrum, FEATURES)
+    states = [np.zeros(s.shape, np.float32) for s in streaming.inputs[1:]]
+    answers = []
+    for k in range(0, len(cube), 2):
+        answer, *following = streaming([cube[None, k : k + 2], *states])
+        states = [np.asarray(s) for s in following]
+        answers.append(np.asarray(answer)[0])
+    stream = np.concatenate(answers)
+    late = architecture.lookahead_frames
+    settled = architecture.past_frames + late
+    assert whole[settled:-late].std() > 0.01
+    np.testing.assert_allclose(stream[settled + late :], whole[settled:-late], atol=1e-5)
+
+
+def test_eight_bits_answer_like_the_model_they_came_from(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from converters.tflite import convert, write_model
+    from edge.manifest import Training, read_model_file
+
+    architecture, model = small
+    spectrum = a_spectrum()
+    converted = convert(model, architecture, [spectrum])
+    assert converted.quantisation == "int8"
+    assert not {"CONV_3D", "QUANTIZE", "DEQUANTIZE"} & set(converted.operators)
+    manifest = write_model(
+        tmp_path,
+        "small",
+        "0",
+        converted,
+        architecture,
+        SegmentationParameters(),
+        Training("small", model.count_params(), "noise", 0.0, 0),
+        {},
+    )
+    device = NoteModel(manifest, read_model_file(manifest, tmp_path))
+    heard = np.concatenate([device.push(harmonic_cube(spectrum, FEATURES)), device.flush()])
+    whole = np.asarray(keras.ops.sigmoid(model(spectrum[None])))[0]
+    inner = slice(architecture.past_frames + architecture.lookahead_frames, -8)
+    assert np.abs(heard[inner] - whole[inner]).mean() < 0.02
+
+
+def test_an_operator_that_eight_bits_cannot_carry_is_named_with_its_layer() -> None:
+    from converters.tflite import _refuse_floating
+
+    with pytest.raises(ModelError, match="cube_mixer became CONV_3D"):
+        _refuse_floating([("CONV_2D", "stem"), ("CONV_3D", "cube_mixer")])
+
+
+@pytest.mark.slow
+def test_a_run_learns_stops_in_time_and_goes_on_where_it_was(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from training.train import Schedule, averaged_model, train
+
+    architecture, _ = small
+    (tmp_path / "shards").mkdir()
+    save_shard(tmp_path / "shards" / "001-00000.npz", a_shard())
+    run = tmp_path / "run"
+    short = Schedule(hours=4 / 3600, batch=2, frames=64, steps_per_epoch=10)
+    train(architecture, tmp_path / "shards", run, short)
+    first = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert first[-1]["loss"] < first[0]["loss"] or len(first) == 1
+    longer = Schedule(
+        hours=(first[-1]["spent_s"] + 2) / 3600, batch=2, frames=64, steps_per_epoch=10
+    )
+    train(architecture, tmp_path / "shards", run, longer)
+    last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+    assert last["steps"] > first[-1]["steps"]
+    assert averaged_model(run).count_params() > 0
+
+
+def test_thresholds_are_raised_above_a_false_alarm_of_the_model() -> None:
+    """A model whose wrong peaks reach 0.33 and whose right ones reach 0.9."""
+    activations = np.full((60, KEYS, 4), 0.01, np.float32)
+    activations[..., 1] = 0.6
+    for frame in (15, 30, 45):
+        for step, height in ((-1, 0.5), (0, 0.9), (1, 0.5)):
+            activations[frame + step, A4, 0] = height
+        activations[frame, A4 + 7, 0] = 0.33
+    truth = tuple(NoteEvent(69, 0.02 * f, 0.02 * f + 0.2, 64, 1.0) for f in (15, 30, 45))
+    judged = [Judged(activations, truth, 0.02)]
+    fitted = fit_thresholds(judged)
+    assert judge(judged, SegmentationParameters()).f1 < 1.0
+    assert judge(judged, fitted).f1 == 1.0
+
+
+def test_the_schedule_warms_up_peaks_and_fades() -> None:
+    from training.train import Schedule
+
+    schedule = Schedule(hours=1, peak_rate=1e-3)
+    rates = [schedule.rate(share) for share in (0.0, 0.03, 0.5, 1.0)]
+    assert rates[1] == pytest.approx(1e-3)
+    assert rates[0] < rates[3] * 10
+    assert rates[1] > rates[2] > rates[3]
+
+
+def test_a_run_says_what_it_is_made_of(tmp_path: Path, small) -> None:  # type: ignore[no-untyped-def]
+    from training.architecture import Architecture
+
+    architecture, _ = small
+    stored = msgspec.json.decode(msgspec.json.encode(architecture), type=Architecture)
+    assert stored == architecture

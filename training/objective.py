@@ -1,0 +1,41 @@
+"""What the model is punished for.
+
+Four binary cross-entropies of unequal worth: the onset is what everything else hangs on, and it is
+rare (one cell in two hundred), so its cells count more where a hammer fell. The velocity counts
+only near onsets, where it is known.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from training.targets import OFFSET, ONSET, SOUNDING, VELOCITY, VELOCITY_KNOWN
+
+# How much more a cell with an onset (or an offset) weighs than one without.
+ONSET_EMPHASIS = 4.0
+OFFSET_EMPHASIS = 2.0
+# Shares of the total. One recipe's choice; `RECIPES.md` has what others gave.
+WEIGHTS = {"onset": 1.0, "sounding": 0.4, "offset": 0.2, "velocity": 0.1}
+
+# The first frames of a crop miss their past; the last ones their look-ahead.
+UNJUDGED_START_FRAMES = 12
+UNJUDGED_END_FRAMES = 8
+
+
+def _cross_entropy(logits: Any, target: Any) -> Any:
+    return ops.maximum(logits, 0) - logits * target + ops.log1p(ops.exp(-ops.abs(logits)))
+
+
+def note_loss(targets: Any, logits: Any) -> Any:
+    """Scalar loss of logits (batch, time, 88, 4) against targets (batch, time, 88, 5)."""
+    judged = slice(UNJUDGED_START_FRAMES, -UNJUDGED_END_FRAMES)
+    t, z = targets[:, judged], logits[:, judged]
+    onset = _cross_entropy(z[..., 0], t[..., ONSET]) * (1 + ONSET_EMPHASIS * t[..., ONSET])
+    sounding = _cross_entropy(z[..., 1], t[..., SOUNDING])
+    offset = _cross_entropy(z[..., 2], t[..., OFFSET]) * (1 + OFFSET_EMPHASIS * t[..., OFFSET])
+    loudness = ops.square(ops.sigmoid(z[..., 3]) - t[..., VELOCITY]) * t[..., VELOCITY_KNOWN]
+    total = WEIGHTS["onset"] * onset + WEIGHTS["sounding"] * sounding + WEIGHTS["offset"] * offset
+    # Scaled to the order of one, so that learning rates mean what they usually mean.
+    return 100 * ops.mean(total) + 1000 * WEIGHTS["velocity"] * ops.mean(loudness)

@@ -1,0 +1,164 @@
+"""One training run: a schedule over hours rather than steps, a running average, checkpoints.
+
+A run is given a number of hours and ends with them, whatever else the machine does: the learning
+rate follows the share of the time that is spent (warm-up, then a cosine to nothing). What is kept
+is the running average of the weights, which is worth several times its cost (Izmailov et al.,
+"Averaging weights leads to wider optima", 2018). A run that is stopped goes on from its folder.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import msgspec
+import numpy as np
+
+from training.architecture import Architecture, sequence_model
+from training.dataset import SegmentBatches, Variation
+from training.objective import note_loss
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long and how fast."""
+
+    hours: float
+    peak_rate: float = 3e-3
+    warm_up_share: float = 0.03
+    batch: int = 8
+    frames: int = 256
+    steps_per_epoch: int = 100
+    seed: int = 1
+
+    def rate(self, spent_share: float) -> float:
+        """Learning rate once this share of the time is spent."""
+        if spent_share < self.warm_up_share:
+            return self.peak_rate * max(0.02, spent_share / self.warm_up_share)
+        done = (spent_share - self.warm_up_share) / (1 - self.warm_up_share)
+        return self.peak_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+# The running average forgets with a time constant of this many steps, less at the start.
+AVERAGE_STEPS = 300
+
+
+class _Pacer(keras.callbacks.Callback):  # type: ignore[misc]
+    """Sets the rate by the clock, keeps the running average, saves, and stops in time."""
+
+    def __init__(self, folder: Path, schedule: Schedule, progress: dict[str, Any]) -> None:
+        super().__init__()
+        self.folder = folder
+        self.schedule = schedule
+        self.progress = progress
+        self.average: list[Any] | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.before_s = float(self.progress.get("spent_s", 0.0))
+        self.step = int(self.progress.get("steps", 0))
+        self.started = time.monotonic()
+        stored = self.folder / "average.npz"
+        if stored.exists():
+            with np.load(stored) as arrays:
+                self.average = [arrays[f"w{i:03}"] for i in range(len(arrays.files))]
+
+    @property
+    def spent_s(self) -> float:
+        return self.before_s + time.monotonic() - self.started
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        share = self.spent_s / (self.schedule.hours * 3600)
+        self.model.optimizer.learning_rate = self.schedule.rate(share)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.step += 1
+        weights = self.model.get_weights()
+        if self.average is None:
+            self.average = weights
+        keep = min(1 - 1 / AVERAGE_STEPS, self.step / (self.step + 10))
+        for kept, now in zip(self.average, weights, strict=True):
+            kept *= keep
+            kept += (1 - keep) * now
+        if self.spent_s > self.schedule.hours * 3600:
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        assert self.average is not None
+        self.model.save(self.folder / "last.keras")
+        np.savez(self.folder / "average.npz", **{f"w{i:03}": w for i, w in enumerate(self.average)})
+        line = {
+            "steps": self.step,
+            "spent_s": round(self.spent_s, 1),
+            "rate": float(self.model.optimizer.learning_rate),
+            **{k: round(float(v), 4) for k, v in (logs or {}).items()},
+        }
+        self.progress.update(line)
+        with (self.folder / "log.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")
+
+
+def train(
+    architecture: Architecture,
+    shards: Path,
+    folder: Path,
+    schedule: Schedule,
+    variation: Variation | None = None,
+    validation: Path | None = None,
+    start_from: Path | None = None,
+) -> None:
+    """Train into ``folder``: architecture.json, last.keras, average.npz, log.jsonl.
+
+    A folder that holds an earlier, unfinished run is continued. ``start_from`` is another run's
+    folder whose averaged weights this one begins with.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "architecture.json").write_bytes(msgspec.json.encode(architecture))
+    model, progress = _resumed(folder, architecture, start_from)
+    batches = SegmentBatches(
+        shards,
+        architecture.features,
+        schedule.batch,
+        schedule.frames,
+        schedule.steps_per_epoch,
+        variation or Variation(),
+        schedule.seed + int(progress.get("steps", 0)),
+    )
+    judged = None
+    if validation:
+        judged = SegmentBatches(
+            validation, architecture.features, schedule.batch, schedule.frames, 10, None, 0
+        )
+    pacer = _Pacer(folder, schedule, progress)
+    model.fit(batches, epochs=100_000, verbose=2, callbacks=[pacer], validation_data=judged)
+
+
+def _resumed(
+    folder: Path, architecture: Architecture, start_from: Path | None
+) -> tuple[Any, dict[str, Any]]:
+    if (folder / "last.keras").exists():
+        lines = (folder / "log.jsonl").read_text().splitlines()
+        stored = keras.saving.load_model(
+            folder / "last.keras", custom_objects={"note_loss": note_loss}
+        )
+        return stored, json.loads(lines[-1])
+    model = sequence_model(architecture)
+    if start_from is not None:
+        model.set_weights(averaged_model(start_from).get_weights())
+    model.compile(keras.optimizers.AdamW(1e-3, weight_decay=1e-4, clipnorm=1.0), loss=note_loss)
+    return model, {}
+
+
+def averaged_model(folder: Path) -> Any:
+    """The sequence model of a run with its averaged weights."""
+    architecture = msgspec.json.decode(
+        (folder / "architecture.json").read_bytes(), type=Architecture
+    )
+    model = sequence_model(architecture)
+    with np.load(folder / "average.npz") as arrays:
+        model.set_weights([arrays[f"w{i:03}"] for i in range(len(arrays.files))])
+    return model
