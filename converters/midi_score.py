@@ -42,7 +42,9 @@ def read_midi_score(path: Path, piece: Piece) -> Score:
     try:
         midi = mido.MidiFile(path, clip=True)
     except (OSError, ValueError, EOFError, KeyError, IndexError) as error:
-        raise InputError(f"{path} cannot be read as MIDI ({str(error) or 'it ends early'})") from None
+        raise InputError(
+            f"{path} cannot be read as MIDI ({str(error) or 'it ends early'})"
+        ) from None
     if midi.ticks_per_beat <= 0:
         raise InputError(f"{path} counts time in SMPTE frames; a score must count ticks a quarter")
     tracks = [notes for notes in map(_track_notes, midi.tracks) if notes.pitch.size]
