@@ -19,7 +19,7 @@ from edge.segmentation import SegmentationParameters
 
 FORMAT = 1
 AXIS_ORDER = ("batch", "time", "pitch", "harmonic")
-HEADS = ("onset", "sounding", "offset", "velocity")
+HEADS = ("onset", "sounding", "offset", "velocity", "held")
 
 
 class StateTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -37,9 +37,9 @@ class NoteTracker:
         self._id_of_key: dict[int, int] = {}
 
     def push(self, activations: Float32) -> list[NoteUpdate]:
-        """Take activations, shape (frames, 88, 4): onset, sounding, offset, velocity."""
-        onset, sounding, offset, velocity = np.moveaxis(activations, 2, 0)
-        found = self._segmentation.push(onset, sounding, offset, velocity)
+        """Take activations, shape (frames, 88, 5): onset, sounding, offset, velocity, held."""
+        onset, _, offset, velocity, held = np.moveaxis(activations, 2, 0)
+        found = self._segmentation.push(onset, held, offset, velocity)
         return [self._update(segment) for segment in found]
 
     def flush(self) -> list[NoteUpdate]:

@@ -53,7 +53,7 @@ def _all(model: NoteModel, parts: list[np.ndarray]) -> np.ndarray:
 
 def test_every_frame_gets_one_answer(model: NoteModel) -> None:
     for frames in (0, 1, 2, 7, 31):
-        assert _all(model, [_cube(model, frames)]).shape == (frames, KEYS, 4)
+        assert _all(model, [_cube(model, frames)]).shape == (frames, KEYS, 5)
 
 
 @settings(max_examples=15, deadline=None)

@@ -17,11 +17,12 @@ C4 = 60 - LOWEST_PITCH_MIDI
 
 def activations(*onset_frames: int, frames: int = 80, velocity: float = 0.5) -> np.ndarray:
     """Middle C struck at these frames, sounding from the first for 30 frames."""
-    made = np.zeros((frames, KEYS, 4), np.float32)
+    made = np.zeros((frames, KEYS, 5), np.float32)
     for frame in onset_frames:
         made[frame - 1 : frame + 2, C4, 0] = (0.4, 0.9, 0.4)
         made[frame - 1 : frame + 2, C4, 3] = velocity
     made[onset_frames[0] : onset_frames[0] + 30, C4, 1] = 0.9
+    made[onset_frames[0] : onset_frames[0] + 30, C4, 4] = 0.9
     return made
 
 

@@ -33,7 +33,8 @@ A4 = 69 - LOWEST_PITCH_MIDI
 
 
 def played(*notes: tuple[int, int, float, float]) -> np.ndarray:
-    return np.array(list(notes), NOTE_DTYPE)
+    """Rows (pitch, velocity, onset, key let go) whose sound ends with the key."""
+    return np.array([(*note, note[-1]) for note in notes], NOTE_DTYPE)
 
 
 def test_an_onset_is_a_triangle_about_its_exact_time() -> None:
@@ -85,7 +86,15 @@ def test_a_shard_comes_back_as_it_was_stored(tmp_path: Path) -> None:
 def test_transposing_moves_sound_and_labels_together() -> None:
     from training.dataset import Variation, vary
 
-    still = Variation(level_db=0, tilt_db=0, ripple_db=0, noise_floor_db=0, shift_semitones=5)
+    still = Variation(
+        level_db=0,
+        tilt_db=0,
+        ripple_db=0,
+        fine_ripple_db=0,
+        contrast=0,
+        noise_floor_db=0,
+        shift_semitones=5,
+    )
     shard = a_shard(1)
     spectrum = np.where(shard.spectra[0] > 240, 1.0, 0.0).astype(np.float32)
     moved = set()
@@ -110,7 +119,7 @@ def test_batches_depend_on_the_seed_alone_and_see_shards_that_come_later(tmp_pat
     for mine, other in zip(one[0], same[0], strict=True):
         np.testing.assert_array_equal(mine, other)
     assert one[0][0].shape == (2, 64, FEATURES.bins)
-    assert one[0][1].shape == (2, 64, KEYS, 5)
+    assert one[0][1].shape == (2, 64, KEYS, 6)
     save_shard(tmp_path / "001-00001.npz", a_shard())
     one.on_epoch_end()
     assert len(one.shards) == 2
@@ -224,8 +233,8 @@ def test_a_run_learns_stops_in_time_and_goes_on_where_it_was(small, tmp_path: Pa
 
 def test_thresholds_are_raised_above_a_false_alarm_of_the_model() -> None:
     """A model whose wrong peaks reach 0.33 and whose right ones reach 0.9."""
-    activations = np.full((60, KEYS, 4), 0.01, np.float32)
-    activations[..., 1] = 0.6
+    activations = np.full((60, KEYS, 5), 0.01, np.float32)
+    activations[..., 4] = 0.6
     for frame in (15, 30, 45):
         for step, height in ((-1, 0.5), (0, 0.9), (1, 0.5)):
             activations[frame + step, A4, 0] = height

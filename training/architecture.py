@@ -29,16 +29,22 @@ from edge.features import FeatureParameters
 # Width of a reach in keys: 28 semitones, the fifth partial, to either side.
 REACH_KEYS = 57
 
-HEADS = ("onset", "sounding", "offset", "velocity")
+HEADS = ("onset", "sounding", "offset", "velocity", "held")
+# Logits to begin the training with: about how rare each is.
+HEADS_AT_REST = (-5.0, -3.0, -5.0, 0.0, -3.0)
 
 
 class BlockShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A factored convolution: frames before and after, keys across, channels that reach."""
+    """A factored convolution: frames before and after, keys across, channels that reach.
+
+    With ``expanded_channels`` it is an inverted residual: widened first, narrowed again after.
+    """
 
     past_frames: int
     future_frames: int
     pitch_keys: int
     reach_channels: int = 0
+    expanded_channels: int = 0
 
 
 class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,6 +89,20 @@ def separable3d(channels: int = 96, features: FeatureParameters | None = None) -
     )
 
 
+def compressed(channels: int = 40, expanded: int = 96) -> Architecture:
+    """For the smallest boards: inverted residuals (Sandler et al. 2018), the same look-ahead."""
+    shapes = ((5, 1, 5, 6), (5, 1, 3, 0), (5, 1, 5, 6), (7, 1, 3, 0), (7, 1, 5, 6), (9, 0, 3, 0))
+    return Architecture(
+        family="compressed",
+        features=FeatureParameters(),
+        stem_channels=16,
+        stem_past_frames=2,
+        stem_future_frames=1,
+        channels=channels,
+        blocks=tuple(BlockShape(*shape, expanded_channels=expanded) for shape in shapes),
+    )
+
+
 @keras.saving.register_keras_serializable("sostenuto")
 class HarmonicStack(layers.Layer):
     """`edge.features.harmonic_cube` inside the graph: (…, bins) to (…, pitch, harmonic)."""
@@ -102,6 +122,11 @@ class HarmonicStack(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "shifts": self.shifts, "pitch_bins": self.pitch_bins}
+
+
+def _even(taps: int) -> Any:
+    """Start values of a depthwise kernel that keep the level of what goes through."""
+    return keras.initializers.RandomNormal(stddev=taps**-0.5)
 
 
 class _Sequence:
@@ -130,13 +155,30 @@ class _Streaming:
 
 
 def _activated(x: Any, name: str) -> Any:
-    x = layers.BatchNormalization(name=f"{name}_norm")(x)
     return layers.ReLU(max_value=6.0, name=f"{name}_relu")(x)
 
 
 def _pointwise(x: Any, channels: int, name: str) -> Any:
-    x = layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_mix")(x)
+    x = layers.Conv2D(channels, 1, kernel_initializer="he_normal", name=f"{name}_mix")(x)
     return _activated(x, name)
+
+
+def _inverted(x: Any, block: BlockShape, channels: int, name: str, mode: Any) -> tuple[Any, Any]:
+    """Wide where it is depthwise, narrow where it is kept."""
+    wide = _pointwise(x, block.expanded_channels, f"{name}_widen")
+    window, _ = mode.window(wide, block.past_frames, block.future_frames)
+    frames = block.past_frames + block.future_frames + 1
+    h = layers.DepthwiseConv2D(
+        (frames, 1), use_bias=False, depthwise_initializer=_even(frames), name=f"{name}_time"
+    )(window)
+    h = layers.DepthwiseConv2D(
+        (1, block.pitch_keys),
+        padding="same",
+        depthwise_initializer=_even(block.pitch_keys),
+        name=f"{name}_pitch",
+    )(h)
+    h = layers.Conv2D(channels, 1, name=f"{name}_narrow")(layers.ReLU(6.0, name=f"{name}_relu")(h))
+    return h, mode.window(x, block.past_frames, block.future_frames)[1]
 
 
 def _factored(
@@ -145,8 +187,16 @@ def _factored(
     """Depthwise in time, depthwise in pitch, 1x1; also the input cut to the output's frames."""
     window, present = mode.window(x, past, future)
     frames = past + future + 1
-    h = layers.DepthwiseConv2D((frames, 1), use_bias=False, name=f"{name}_time")(window)
-    h = layers.DepthwiseConv2D((1, bins), padding="same", use_bias=False, name=f"{name}_pitch")(h)
+    h = layers.DepthwiseConv2D(
+        (frames, 1), use_bias=False, depthwise_initializer=_even(frames), name=f"{name}_time"
+    )(window)
+    h = layers.DepthwiseConv2D(
+        (1, bins),
+        padding="same",
+        use_bias=False,
+        depthwise_initializer=_even(bins),
+        name=f"{name}_pitch",
+    )(h)
     return _pointwise(h, channels, name), present
 
 
@@ -155,25 +205,42 @@ def _graph(cube: Any, a: Architecture, mode: Any) -> Any:
         cube, a.stem_past_frames, a.stem_future_frames, 5, a.stem_channels, "stem", mode
     )
     b = a.features.bins_per_semitone
-    x = layers.Conv2D(a.channels, (1, b), strides=(1, b), use_bias=False, name="to_keys_mix")(x)
+    x = layers.Conv2D(
+        a.channels, (1, b), strides=(1, b), kernel_initializer="he_normal", name="to_keys_mix"
+    )(x)
     x = _activated(x, "to_keys")
     for i, block in enumerate(a.blocks):
         name = f"block{i}"
-        h, present = _factored(
-            x, block.past_frames, block.future_frames, block.pitch_keys, a.channels, name, mode
-        )
+        if block.expanded_channels:
+            h, present = _inverted(x, block, a.channels, name, mode)
+        else:
+            h, present = _factored(
+                x, block.past_frames, block.future_frames, block.pitch_keys, a.channels, name, mode
+            )
         x = layers.Add(name=f"{name}_skip")([present, h])
         if block.reach_channels:
             few = _pointwise(x, block.reach_channels, f"{name}_few")
             reach = layers.Conv2D(
-                a.channels, (1, REACH_KEYS), padding="same", use_bias=False, name=f"{name}_reach"
+                a.channels,
+                (1, REACH_KEYS),
+                padding="same",
+                kernel_initializer="he_normal",
+                name=f"{name}_reach",
             )(few)
             x = layers.Add(name=f"{name}_reach_skip")([x, _activated(reach, f"{name}_reach")])
-    return layers.Conv2D(len(HEADS), 1, name="heads")(x)
+    rare = keras.initializers.Constant(HEADS_AT_REST)
+    return layers.Conv2D(
+        len(HEADS),
+        1,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
+        bias_initializer=rare,
+        dtype="float32",
+        name="heads",
+    )(x)
 
 
 def sequence_model(a: Architecture) -> Any:
-    """Keras model over whole sequences: spectrum (batch, time, bins) to logits (…, 88, 4)."""
+    """Keras model over whole sequences: spectrum (batch, time, bins) to logits (…, 88, 5)."""
     spectrum = keras.Input((None, a.features.bins), name="spectrum")
     cube = HarmonicStack(a.features.harmonic_shift_bins, a.features.pitch_bins, name="cube")(
         spectrum
@@ -185,7 +252,7 @@ def streaming_model(a: Architecture, step_frames: int) -> Any:
     """Keras model of one step on the device, float, with the weights still to be copied in.
 
     Inputs: cube (1, step_frames, pitch_bins, harmonics), then one state per time convolution.
-    Outputs: activations (1, step_frames, 88, 4) in 0..1, delayed by the look-ahead, then the
+    Outputs: activations (1, step_frames, 88, 5) in 0..1, delayed by the look-ahead, then the
     next states in the same order.
     """
     shape = (step_frames, a.features.pitch_bins, len(a.features.harmonics))

@@ -28,8 +28,10 @@ from training.preparation import SEGMENTS_PER_SHARD, prepare_shards
 SEGMENT_S = 12.0
 # Seeds of the segments trained on, and of those that thresholds are fitted to.
 TRAINING_SEED, JUDGING_SEED = 2, 9
-MODELLED_PIANOS = 8
-FONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
+MODELLED_PIANOS = 20
+# Debian's fluid-soundfont-gm and musescore-general-soundfont-lossless, both MIT: two pianos each.
+FONT_FOLDER = Path("/usr/share/sounds/sf2")
+FONTS = (FONT_FOLDER / "FluidR3_GM.sf2", FONT_FOLDER / "MuseScore_General_Full.sf2")
 
 _to_people = Console(stderr=True)
 
@@ -50,7 +52,7 @@ def _sources(train_folder: Path, cache: Path) -> Any:
     from training.render.soundfont import SoundfontPreset
 
     if train_folder not in _loaded:
-        fonts = [SoundfontPreset(FONT, program) for program in (0, 1)] if FONT.exists() else []
+        fonts = [SoundfontPreset(f, program) for f in FONTS if f.exists() for program in (0, 1)]
         _loaded[train_folder] = load_sources(
             train_folder, cache, soundfonts=fonts, modelled=MODELLED_PIANOS
         )

@@ -22,14 +22,23 @@ from edge.note import HIGHEST_PITCH_MIDI, LOWEST_PITCH_MIDI
 from training.shards import LEVELS, Shard, load_shard
 from training.targets import draw_targets
 
+# Two semitones: partials of one note are coloured apart, as by another soundboard.
+FINE_RIPPLE_BINS = 6
+
 
 @dataclass(frozen=True, slots=True)
 class Variation:
-    """How far each visit of a segment may stray. All in decibels but the shift."""
+    """How far each visit of a segment may stray.
+
+    ``contrast`` stretches or narrows all level differences by up to this share: strings that die
+    away faster or slower, a hand with more or less difference between loud and soft.
+    """
 
     level_db: float = 12.0
     tilt_db: float = 8.0
     ripple_db: float = 5.0
+    fine_ripple_db: float = 3.0
+    contrast: float = 0.2
     noise_floor_db: float = 35.0
     shift_semitones: int = 3
 
@@ -51,9 +60,13 @@ def vary(
         colour = colour + variation.ripple_db / waves * rng.normal(0, 0.5) * np.sin(
             np.pi * waves * position + phase
         )
+    knots = rng.normal(0, rng.uniform(0, variation.fine_ripple_db), bins // FINE_RIPPLE_BINS + 2)
+    colour = colour + np.interp(np.arange(bins) / FINE_RIPPLE_BINS, np.arange(len(knots)), knots)
     colour = colour + rng.uniform(-variation.level_db, variation.level_db)
     heard = spectrum > 0
-    varied = np.where(heard, spectrum + colour.astype(np.float32) / range_db, 0)
+    loud = np.quantile(spectrum, 0.98)
+    stretched = loud + (spectrum - loud) * (1 + rng.uniform(-1, 1) * variation.contrast)
+    varied = np.where(heard, stretched + colour.astype(np.float32) / range_db, 0)
     if rng.random() < 0.5:
         floor = np.quantile(spectrum, 0.02) + rng.uniform(0, variation.noise_floor_db) / range_db
         noise = (

@@ -1,6 +1,6 @@
 """What the model is punished for.
 
-Four binary cross-entropies of unequal worth: the onset is what everything else hangs on, and it is
+Cross-entropies of unequal worth: the onset is what everything else hangs on, and it is
 rare (one cell in two hundred), so its cells count more where a hammer fell. The velocity counts
 only near onsets, where it is known.
 """
@@ -11,13 +11,13 @@ from typing import Any
 
 from keras import ops
 
-from training.targets import OFFSET, ONSET, SOUNDING, VELOCITY, VELOCITY_KNOWN
+from training.targets import HELD, OFFSET, ONSET, SOUNDING, VELOCITY, VELOCITY_KNOWN
 
 # How much more a cell with an onset (or an offset) weighs than one without.
 ONSET_EMPHASIS = 4.0
 OFFSET_EMPHASIS = 2.0
 # Shares of the total. One recipe's choice; `RECIPES.md` has what others gave.
-WEIGHTS = {"onset": 1.0, "sounding": 0.4, "offset": 0.2, "velocity": 0.1}
+WEIGHTS = {"onset": 1.0, "sounding": 0.2, "held": 0.3, "offset": 0.2, "velocity": 0.1}
 
 # The first frames of a crop miss their past; the last ones their look-ahead.
 UNJUDGED_START_FRAMES = 12
@@ -29,13 +29,15 @@ def _cross_entropy(logits: Any, target: Any) -> Any:
 
 
 def note_loss(targets: Any, logits: Any) -> Any:
-    """Scalar loss of logits (batch, time, 88, 4) against targets (batch, time, 88, 5)."""
+    """Scalar loss of logits (batch, time, 88, 5) against targets (batch, time, 88, 6)."""
     judged = slice(UNJUDGED_START_FRAMES, -UNJUDGED_END_FRAMES)
-    t, z = targets[:, judged], logits[:, judged]
+    t, z = targets[:, judged], ops.cast(logits[:, judged], "float32")
     onset = _cross_entropy(z[..., 0], t[..., ONSET]) * (1 + ONSET_EMPHASIS * t[..., ONSET])
     sounding = _cross_entropy(z[..., 1], t[..., SOUNDING])
     offset = _cross_entropy(z[..., 2], t[..., OFFSET]) * (1 + OFFSET_EMPHASIS * t[..., OFFSET])
     loudness = ops.square(ops.sigmoid(z[..., 3]) - t[..., VELOCITY]) * t[..., VELOCITY_KNOWN]
-    total = WEIGHTS["onset"] * onset + WEIGHTS["sounding"] * sounding + WEIGHTS["offset"] * offset
+    held = _cross_entropy(z[..., 4], t[..., HELD])
+    total = WEIGHTS["onset"] * onset + WEIGHTS["sounding"] * sounding
+    total += WEIGHTS["offset"] * offset + WEIGHTS["held"] * held
     # Scaled to the order of one, so that learning rates mean what they usually mean.
     return 100 * ops.mean(total) + 1000 * WEIGHTS["velocity"] * ops.mean(loudness)

@@ -21,9 +21,18 @@ ONSET_HALF_WIDTH_FRAMES = 2.0
 OFFSET_HALF_WIDTH_FRAMES = 3.0
 
 # Channels of the target array; the last marks where the velocity is known.
-ONSET, SOUNDING, OFFSET, VELOCITY, VELOCITY_KNOWN = range(5)
+ONSET, SOUNDING, OFFSET, VELOCITY, HELD, VELOCITY_KNOWN = range(6)
 
-NOTE_DTYPE = np.dtype([("pitch", "u1"), ("velocity", "u1"), ("onset_s", "f4"), ("offset_s", "f4")])
+# ``offset_s`` is where the key is let go, ``silence_s`` where the sound ends, the pedal included.
+NOTE_DTYPE = np.dtype(
+    [
+        ("pitch", "u1"),
+        ("velocity", "u1"),
+        ("onset_s", "f4"),
+        ("offset_s", "f4"),
+        ("silence_s", "f4"),
+    ]
+)
 
 
 def draw_targets(
@@ -34,24 +43,25 @@ def draw_targets(
     Parameters
     ----------
     notes : structured array of `NOTE_DTYPE`
-        ``offset_s`` is where the sound ends, the pedal included.
 
     Returns
     -------
-    float32, shape (frames, 88, 5)
-        Onset, sounding, offset, velocity / 127, and 1 where that velocity counts.
+    float32, shape (frames, 88, 6)
+        Onset, sounding, offset, velocity / 127, held, and 1 where that velocity counts.
     """
-    targets = np.zeros((frames, KEYS, 5), np.float32)
+    targets = np.zeros((frames, KEYS, 6), np.float32)
     order = np.argsort(notes["onset_s"], kind="stable")
     onset = notes["onset_s"][order] / features.hop_s - first_frame
     offset = notes["offset_s"][order] / features.hop_s - first_frame
+    silence = notes["silence_s"][order] / features.hop_s - first_frame
     key = notes["pitch"][order].astype(int) - LOWEST_PITCH_MIDI
     velocity = notes["velocity"][order] / np.float32(127)
-    for k, start, end, loudness in zip(key, onset, offset, velocity, strict=True):
-        if end < -OFFSET_HALF_WIDTH_FRAMES or start > frames + ONSET_HALF_WIDTH_FRAMES:
+    for k, start, end, rest, loudness in zip(key, onset, offset, silence, velocity, strict=True):
+        if rest < -OFFSET_HALF_WIDTH_FRAMES or start > frames + ONSET_HALF_WIDTH_FRAMES:
             continue
-        first, last = max(0, round(start)), min(frames, max(round(end), round(start) + 1))
-        targets[first:last, k, SOUNDING] = 1
+        first = max(0, round(start))
+        for channel, until in ((SOUNDING, rest), (HELD, end)):
+            targets[first : min(frames, max(round(until), round(start) + 1)), k, channel] = 1
         _draw_triangle(targets[:, k, OFFSET], end, OFFSET_HALF_WIDTH_FRAMES)
         near = _draw_triangle(targets[:, k, ONSET], start, ONSET_HALF_WIDTH_FRAMES)
         targets[near, k, VELOCITY] = loudness

@@ -107,7 +107,7 @@ class Conditions:
     hum: float = 0.12
     voice: float = 0.12
     thumps: float = 0.15
-    modelled_piano: float = 0.2
+    modelled_piano: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)
