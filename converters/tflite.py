@@ -33,7 +33,8 @@ from edge.manifest import (
 )
 from edge.note import LOWEST_PITCH_MIDI
 from edge.segmentation import SegmentationParameters
-from training.architecture import Architecture, copy_weights, streaming_model
+from training.architecture import Architecture
+from training.graph import copy_weights, streaming_model
 
 Float32 = NDArray[np.float32]
 

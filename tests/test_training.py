@@ -14,6 +14,7 @@ from edge.features import FeatureParameters, harmonic_cube
 from edge.model import NoteModel
 from edge.note import KEYS, LOWEST_PITCH_MIDI, NoteEvent
 from edge.segmentation import SegmentationParameters
+from training.architecture import BlockShape, compressed, separable3d
 from training.shards import Shard, load_shard, save_shard
 from training.targets import (
     NOTE_DTYPE,
@@ -125,28 +126,22 @@ def test_batches_depend_on_the_seed_alone_and_see_shards_that_come_later(tmp_pat
     assert len(one.shards) == 2
 
 
+def a_narrow_architecture(**changed: object):  # type: ignore[no-untyped-def]
+    from training.architecture import Architecture, BlockShape
+
+    blocks = (BlockShape(2, 1, 3, reach_channels=2), BlockShape(3, 0, 3))
+    plain = Architecture("small", FEATURES, 4, 1, 1, 8, blocks)
+    return msgspec.structs.replace(plain, **changed)
+
+
 @pytest.fixture(scope="module")
 def small():  # type: ignore[no-untyped-def]
-    """A narrow model of every kind of layer, its weights and norms set at random."""
-    from training.architecture import Architecture, BlockShape, sequence_model
+    """A narrow model of every kind of layer that ships, its weights random."""
+    from training.graph import sequence_model
 
     keras.utils.set_random_seed(5)
-    blocks = (BlockShape(2, 1, 3, reach_channels=2), BlockShape(3, 0, 3))
-    architecture = Architecture("small", FEATURES, 4, 1, 1, 8, blocks)
-    model = sequence_model(architecture)
-    rng = np.random.default_rng(5)
-    for layer in model.layers:
-        if "norm" in layer.name:
-            scale, shift, mean, variance = (w.shape for w in layer.get_weights())
-            layer.set_weights(
-                [
-                    rng.uniform(0.7, 1.3, scale),
-                    rng.normal(0, 0.2, shift),
-                    rng.normal(0, 0.1, mean),
-                    rng.uniform(0.01, 0.1, variance),
-                ]
-            )
-    return architecture, model
+    architecture = a_narrow_architecture()
+    return architecture, sequence_model(architecture)
 
 
 def a_spectrum(frames: int = 100) -> np.ndarray:
@@ -155,11 +150,20 @@ def a_spectrum(frames: int = 100) -> np.ndarray:
     return spectrum
 
 
-def test_step_by_step_with_states_equals_the_whole_sequence(small) -> None:  # type: ignore[no-untyped-def]
-    from training.architecture import copy_weights, streaming_model
+INVERTED = (BlockShape(2, 1, 3, 2, expanded_channels=12), BlockShape(3, 0, 3, 0, 12))
 
-    architecture, model = small
-    streaming = streaming_model(architecture, 2)
+
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"blocks": INVERTED}, {"groups": 2}, {"skips": False}, {"recurrent_units": 4}],
+    ids=["plain", "inverted", "shuffled", "no skips", "recurrent"],
+)
+def test_step_by_step_with_states_equals_the_whole_sequence(changed: dict[str, object]) -> None:
+    from training.graph import copy_weights, sequence_model, streaming_model
+
+    keras.utils.set_random_seed(5)
+    architecture = a_narrow_architecture(**changed)
+    model, streaming = sequence_model(architecture), streaming_model(architecture, 2)
     copy_weights(model, streaming)
     spectrum = a_spectrum()
     whole = np.asarray(keras.ops.sigmoid(model(spectrum[None])))[0]
@@ -172,9 +176,24 @@ def test_step_by_step_with_states_equals_the_whole_sequence(small) -> None:  # t
         answers.append(np.asarray(answer)[0])
     stream = np.concatenate(answers)
     late = architecture.lookahead_frames
-    settled = architecture.past_frames + late
+    settled = architecture.past_frames + late + (30 if "recurrent_units" in changed else 0)
     assert whole[settled:-late].std() > 0.01
     np.testing.assert_allclose(stream[settled + late :], whole[settled:-late], atol=1e-5)
+
+
+def test_lower_layers_learn_more_slowly() -> None:
+    from training.train import height
+
+    names = ["stem_time/kernel", "to_keys_mix/bias", "block0_mix/kernel", "block5_reach/kernel"]
+    assert [height(name, 6) for name in [*names, "heads/kernel", "fresh/kernel"]] == [
+        8, 7, 6, 1, 0, 0,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("frames", [1, 4, 6, 8])
+def test_an_ear_looks_ahead_as_far_as_it_is_told(frames: int) -> None:
+    assert separable3d(lookahead_frames=frames).lookahead_frames == frames
+    assert compressed(lookahead_frames=frames).lookahead_frames == frames
 
 
 def test_eight_bits_answer_like_the_model_they_came_from(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
