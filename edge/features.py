@@ -11,21 +11,29 @@ We differ in using one short-time Fourier transform pooled into log-frequency ba
 constant-Q transform: it costs a fiftieth, and its window is the same for every key, so that the
 look-ahead is one number. The model learns what the poor resolution of the bass looks like.
 
+A piano that stands a third of a semitone flat puts every partial a whole bin too low. So the bins
+can be laid out by the piano's own tuning (`FilterBank`): the spectrum is then read where this piano
+sounds, and a model sees a piano in tune. That costs nothing while listening.
+
 This is the only implementation: training computes its features here as well.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.note import KEYS, LOWEST_PITCH_MIDI, pitch_to_hz
+from edge.tuning import CONCERT_PITCH, Tuning
 
 Float32 = NDArray[np.float32]
+
+# Frames transformed at once: bounds the memory of a long signal to a few MB.
+_SLICE_FRAMES = 256
 
 
 class FeatureParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
@@ -87,33 +95,6 @@ class FeatureParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         return window
 
     @cached_property
-    def _filters(self) -> tuple[NDArray[np.intp], Float32, NDArray[np.intp]]:
-        """The triangular filters as flat FFT-bin indices, weights, and each filter's first entry.
-
-        A filter reaches to its neighbours' centres, but never less than one FFT bin, where it
-        interpolates between two.
-        """
-        fft_bin_hz = self.sample_rate_hz / self.window_samples
-        ratio = 2.0 ** (1 / (12 * self.bins_per_semitone))
-        indices: list[NDArray[np.intp]] = []
-        weights: list[NDArray[np.float64]] = []
-        for centre in self.bin_hz / fft_bin_hz:
-            below = max(centre * (1 - 1 / ratio), 1.0)
-            above = max(centre * (ratio - 1), 1.0)
-            k = np.arange(int(np.ceil(centre - below)), int(np.floor(centre + above)) + 1)
-            k = k[(k >= 0) & (k <= self.window_samples // 2)]
-            distance = k - centre
-            weight = 1 - np.where(distance < 0, -distance / below, distance / above)
-            indices.append(k[weight > 0])
-            weights.append(weight[weight > 0])
-        starts = np.cumsum([0] + [len(k) for k in indices[:-1]])
-        return (
-            np.concatenate(indices),
-            np.concatenate(weights).astype(np.float32),
-            starts.astype(np.intp),
-        )
-
-    @cached_property
     def _cube_index(self) -> NDArray[np.intp]:
         """Which bin each cell of the cube reads, shape (pitch_bins, harmonics); ``bins`` = none."""
         shift = np.array(self.harmonic_shift_bins) - self.harmonic_shift_bins[0]
@@ -122,12 +103,69 @@ class FeatureParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         return clipped
 
 
-def _frames_to_spectrum(frames: Float32, parameters: FeatureParameters) -> Float32:
+@dataclass(frozen=True, slots=True, eq=False)
+class FilterBank:
+    """The triangular filters that pool FFT bins into log-frequency bins.
+
+    Attributes
+    ----------
+    index : intp, shape (n,)
+        The FFT bins of all filters, one filter after the other.
+    weight : float32, shape (n,)
+        What each of them counts.
+    start : intp, shape (bins,)
+        Where each filter begins.
+    """
+
+    index: NDArray[np.intp]
+    weight: Float32
+    start: NDArray[np.intp]
+
+    def pool(self, power: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Power of FFT bins, shape (n, window_samples / 2 + 1), to power of bins, (n, bins)."""
+        pooled: NDArray[np.floating] = np.add.reduceat(
+            power[:, self.index] * self.weight, self.start, axis=1
+        )
+        return pooled
+
+
+@lru_cache(maxsize=8)
+def filter_bank(parameters: FeatureParameters, tuning: Tuning = CONCERT_PITCH) -> FilterBank:
+    """The filters of a front end, for a piano so tuned.
+
+    A filter reaches to its neighbours' centres, but never less than one FFT bin, where it
+    interpolates between two. What a sharp piano would move beyond the Nyquist frequency stays
+    there.
+    """
+    half = parameters.window_samples // 2
+    fft_bin_hz = parameters.sample_rate_hz / parameters.window_samples
+    ratio = 2.0 ** (1 / (12 * parameters.bins_per_semitone))
+    indices: list[NDArray[np.intp]] = []
+    weights: list[NDArray[np.float64]] = []
+    for centre in np.minimum(tuning.sounding_hz(parameters.bin_hz) / fft_bin_hz, half):
+        below = max(centre * (1 - 1 / ratio), 1.0)
+        above = max(centre * (ratio - 1), 1.0)
+        k = np.arange(int(np.ceil(centre - below)), int(np.floor(centre + above)) + 1)
+        k = k[(k >= 0) & (k <= half)]
+        distance = k - centre
+        weight = 1 - np.where(distance < 0, -distance / below, distance / above)
+        indices.append(k[weight > 0])
+        weights.append(weight[weight > 0])
+    starts = np.cumsum([0] + [len(k) for k in indices[:-1]])
+    return FilterBank(
+        np.concatenate(indices),
+        np.concatenate(weights).astype(np.float32),
+        starts.astype(np.intp),
+    )
+
+
+def _frames_to_spectrum(
+    frames: Float32, parameters: FeatureParameters, filters: FilterBank
+) -> Float32:
     """Windowed samples, shape (frames, window_samples), to levels, shape (frames, bins)."""
     spectrum = np.fft.rfft(frames * parameters._window, axis=1)
     power = np.square(spectrum.real) + np.square(spectrum.imag)
-    index, weight, starts = parameters._filters
-    banded = np.add.reduceat(power[:, index] * weight, starts, axis=1)
+    banded = filters.pool(power)
     floor_power = 10.0 ** (parameters.floor_db / 10)
     decibels = 10 * np.log10(np.maximum(banded, floor_power))
     level = 1 - decibels / parameters.floor_db
@@ -140,13 +178,17 @@ def frame_count(samples: int, parameters: FeatureParameters) -> int:
     return -(-samples // parameters.hop_samples)
 
 
-def log_frequency_spectrum(samples: Float32, parameters: FeatureParameters) -> Float32:
+def log_frequency_spectrum(
+    samples: Float32, parameters: FeatureParameters, tuning: Tuning = CONCERT_PITCH
+) -> Float32:
     """Levels on a log-frequency axis, the whole signal at once.
 
     Parameters
     ----------
     samples : float32, shape (n,)
         Mono, at ``parameters.sample_rate_hz``, full scale 1.
+    tuning : Tuning, optional
+        Of the piano: a bin is read where this piano sounds its pitch.
 
     Returns
     -------
@@ -154,7 +196,7 @@ def log_frequency_spectrum(samples: Float32, parameters: FeatureParameters) -> F
         0 at ``floor_db`` or below, 1 at a full-scale sine. Frame k is centred on sample
         ``k * hop_samples``; outside the signal there is silence.
     """
-    stream = FeatureStream(parameters)
+    stream = FeatureStream(parameters, tuning)
     return np.concatenate([stream.push(samples), stream.flush()])
 
 
@@ -183,12 +225,14 @@ class FeatureStream:
     """
 
     parameters: FeatureParameters
+    _filters: FilterBank
     _pending: Float32
     _received_samples: int
     _emitted_frames: int
 
-    def __init__(self, parameters: FeatureParameters) -> None:
+    def __init__(self, parameters: FeatureParameters, tuning: Tuning = CONCERT_PITCH) -> None:
         self.parameters = parameters
+        self._filters = filter_bank(parameters, tuning)
         self.reset()
 
     def reset(self) -> None:
@@ -205,7 +249,7 @@ class FeatureStream:
         if not ready:
             return np.empty((0, p.bins), np.float32)
         windows = np.lib.stride_tricks.sliding_window_view(self._pending, p.window_samples)
-        spectrum = _in_slices(windows[: ready * p.hop_samples : p.hop_samples], p)
+        spectrum = self._in_slices(windows[: ready * p.hop_samples : p.hop_samples])
         self._pending = self._pending[ready * p.hop_samples :].copy()
         self._emitted_frames += ready
         return spectrum
@@ -220,15 +264,12 @@ class FeatureStream:
         self._received_samples = received
         return frames[: max(0, missing)]
 
-
-# Frames transformed at once: bounds the memory of a long signal to a few MB.
-_SLICE_FRAMES = 256
-
-
-def _in_slices(windows: Float32, parameters: FeatureParameters) -> Float32:
-    return np.concatenate(
-        [
-            _frames_to_spectrum(windows[start : start + _SLICE_FRAMES], parameters)
-            for start in range(0, len(windows), _SLICE_FRAMES)
-        ]
-    )
+    def _in_slices(self, windows: Float32) -> Float32:
+        return np.concatenate(
+            [
+                _frames_to_spectrum(
+                    windows[start : start + _SLICE_FRAMES], self.parameters, self._filters
+                )
+                for start in range(0, len(windows), _SLICE_FRAMES)
+            ]
+        )

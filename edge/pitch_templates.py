@@ -13,15 +13,15 @@ This is the ear without learning, against which a trained model is measured.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.features import FeatureParameters
+from edge.features import FeatureParameters, filter_bank
 from edge.note import A4_PITCH_MIDI, KEYS, LOWEST_PITCH_MIDI, pitch_to_hz
+from edge.tuning import Tuning
 
 Float32 = NDArray[np.float32]
 
@@ -52,25 +52,10 @@ LARGEST_OFFSET_CENTS = 45.0
 STRETCH_LIMITS_CENTS = (0.0, 3.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """How this piano is tuned.
-
-    Attributes
-    ----------
-    offset_cents : float
-        Of A4, against 440 Hz.
-    stretch_cents : float
-        By how much each octave is wider than 2:1.
-    """
-
-    offset_cents: float = 0.0
-    stretch_cents: float = 0.0
-
-    def rounded(self) -> Tuning:
-        """To the steps in which templates are made."""
-        step = TUNING_STEP_CENTS
-        return Tuning(round(self.offset_cents / step) * step, float(round(self.stretch_cents)))
+def rounded(tuning: Tuning) -> Tuning:
+    """To the steps in which templates are made."""
+    step = TUNING_STEP_CENTS
+    return Tuning(round(tuning.offset_cents / step) * step, float(round(tuning.stretch_cents)))
 
 
 def magnitude(level: Float32, parameters: FeatureParameters) -> Float32:
@@ -91,10 +76,8 @@ def pitch_templates(parameters: FeatureParameters, tuning: Tuning) -> Float32:
         Magnitudes to the power `MATCHED_POWER`, each row of length 1; the keys first.
     """
     keys = np.arange(KEYS)
-    octaves_from_a4 = (keys + LOWEST_PITCH_MIDI - A4_PITCH_MIDI) / 12
-    cents = tuning.offset_cents + tuning.stretch_cents * octaves_from_a4
-    pitch_midi = keys + LOWEST_PITCH_MIDI + cents / 100
-    fundamental_hz = np.array([pitch_to_hz(float(pitch)) for pitch in pitch_midi])
+    tempered_hz = np.array([pitch_to_hz(LOWEST_PITCH_MIDI + key) for key in range(KEYS)])
+    fundamental_hz = tuning.sounding_hz(tempered_hz)
     stiff_keys = np.maximum(keys - STIFFNESS_KEY, 0)
     stiffness = LEAST_STIFFNESS * 10.0 ** (stiff_keys / STIFFNESS_KEYS_PER_DECADE)
     h = np.arange(1, PARTIALS + 1)
@@ -115,8 +98,7 @@ def _noise_power(parameters: FeatureParameters) -> NDArray[np.float64]:
     octave = np.log2(parameters.bin_hz / parameters.bin_hz[0])
     centres = np.arange(NOISE_OCTAVES / 2, octave[-1], NOISE_OCTAVES)
     distance = (octave[None, :] - centres[:, None]) / (NOISE_OCTAVES / 2)
-    _, weight, starts = parameters._filters
-    white = np.add.reduceat(weight, starts)
+    white = filter_bank(parameters).pool(np.ones((1, parameters.window_samples // 2 + 1)))
     return np.asarray(np.exp(-(distance**2)) * white, np.float64)
 
 
@@ -133,8 +115,7 @@ def _lines_to_bands(
         inside = (at >= 0) & (at < fft_bins)
         line = amplitude * hann_response(at - place)
         np.add.at(power, (key[inside], at[inside]), line[inside] ** 2)
-    index, weight, starts = parameters._filters
-    return np.asarray(np.add.reduceat(power[:, index] * weight, starts, axis=1))
+    return np.asarray(filter_bank(parameters).pool(power))
 
 
 def hann_response(bins_away: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -24,13 +24,14 @@ from edge.note import KEYS, LOWEST_PITCH_MIDI, NoteEvent, NoteState, NoteUpdate,
 from edge.onsets import Onset, OnsetParameters, OnsetStream
 from edge.pitch_templates import (
     TUNING_BANDS_HZ,
-    Tuning,
     pitch_templates,
+    rounded,
     salience,
     tuning_from_phasors,
     tuning_phasors,
 )
 from edge.segmentation import Segment, SegmentationParameters, SegmentationStream
+from edge.tuning import Tuning
 
 Float32 = NDArray[np.float32]
 
@@ -191,7 +192,7 @@ class TemplateEar:
     def _follow_tuning(self, level: Float32) -> None:
         self._phasors *= 0.5 ** (self.parameters.hop_s / TUNING_HALF_LIFE_S)
         self._phasors += tuning_phasors(level, self.parameters)
-        tuning = tuning_from_phasors(self._phasors).rounded()
+        tuning = rounded(tuning_from_phasors(self._phasors))
         if tuning != self._tuning:
             self._tuning = tuning
             self._templates = pitch_templates(self.parameters, tuning)

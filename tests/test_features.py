@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.features import FeatureParameters, FeatureStream, harmonic_cube, log_frequency_spectrum
+from edge.features import (
+    FeatureParameters,
+    FeatureStream,
+    filter_bank,
+    harmonic_cube,
+    log_frequency_spectrum,
+)
 from edge.note import KEYS, LOWEST_PITCH_MIDI, pitch_to_hz
+from edge.tuning import Tuning
 
 PARAMETERS = FeatureParameters()
 
@@ -76,3 +83,25 @@ def test_a_frame_comes_as_soon_as_its_window_is_full() -> None:
     stream = FeatureStream(PARAMETERS)
     assert len(stream.push(np.zeros(PARAMETERS.half_window_samples - 1, np.float32))) == 0
     assert len(stream.push(np.zeros(1, np.float32))) == 1
+
+
+@pytest.mark.parametrize("cents", [-60.0, -23.0, 60.0])
+def test_a_front_end_laid_out_by_the_tuning_hears_a_detuned_tone_where_its_key_is(
+    cents: float,
+) -> None:
+    tempered_hz = pitch_to_hz(84)
+    in_tune, detuned = sine(tempered_hz), sine(tempered_hz * 2 ** (cents / 1200))
+    expected = log_frequency_spectrum(in_tune, PARAMETERS)[12]
+    retuned = log_frequency_spectrum(detuned, PARAMETERS, Tuning(cents))[12]
+    untuned = log_frequency_spectrum(detuned, PARAMETERS)[12]
+    assert np.argmax(retuned) == np.argmax(expected)
+    loud = expected > 0.5
+    assert np.abs(retuned - expected)[loud].max() < np.abs(untuned - expected)[loud].max() / 3
+
+
+@pytest.mark.parametrize("tuning", [Tuning(100.0, 5.0), Tuning(-100.0, -5.0)])
+def test_no_tuning_moves_a_bin_out_of_the_spectrum(tuning: Tuning) -> None:
+    filters = filter_bank(PARAMETERS, tuning)
+    assert len(filters.start) == PARAMETERS.bins
+    assert np.all(np.diff(filters.start) > 0)
+    assert filters.index.max() <= PARAMETERS.half_window_samples

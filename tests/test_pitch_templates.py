@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from edge.features import FeatureParameters, log_frequency_spectrum
 from edge.note import LOWEST_PITCH_MIDI, pitch_to_hz
 from edge.pitch_templates import (
-    Tuning,
     hann_response,
     pitch_templates,
     salience,
     tuning_from_phasors,
     tuning_phasors,
 )
+from edge.tuning import Tuning
 
 Float32 = NDArray[np.float32]
 PARAMETERS = FeatureParameters()
