@@ -7,6 +7,7 @@ as late as their look-ahead, and the recogniser cannot tell them apart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,13 +17,16 @@ from numpy.typing import NDArray
 from edge.audio.block import STREAM_RATE_HZ
 from edge.errors import ModelError
 from edge.features import FeatureStream, harmonic_cube
-from edge.manifest import Manifest, read_manifest, read_model_file
+from edge.manifest import HEADS, Manifest, read_manifest, read_model_file
 from edge.model import NoteModel
-from edge.note import NoteUpdate, PedalEvent
+from edge.note import Heard
 from edge.notes import NoteTracker
+from edge.pedal import PedalStream
 from edge.resources import models_dir
 
 Float32 = NDArray[np.float32]
+
+_SOUNDING, _HELD = HEADS.index("sounding"), HEADS.index("held")
 
 DEFAULT_MODEL = "separable3d"
 TEMPLATES = "templates"
@@ -35,13 +39,13 @@ class Ear(Protocol):
     hop_samples: int
     lookahead_samples: int
 
-    def push(self, samples: Float32) -> list[NoteUpdate | PedalEvent]: ...
-    def flush(self) -> list[NoteUpdate | PedalEvent]: ...
+    def push(self, samples: Float32) -> Sequence[Heard]: ...
+    def flush(self) -> Sequence[Heard]: ...
     def reset(self) -> None: ...
 
 
 class ModelEar:
-    """Features, note model and tracker, one after the other.
+    """Features, note model and what follows notes and pedal, one after the other.
 
     Times count from the first sample after the last ``reset`` or ``flush``.
     """
@@ -55,16 +59,17 @@ class ModelEar:
         self._features = FeatureStream(features)
         self._model = model
         self._tracker = NoteTracker(model.manifest.segmentation, features.hop_s)
+        self._pedal = PedalStream(features.hop_s)
 
-    def push(self, samples: Float32) -> list[NoteUpdate | PedalEvent]:
-        """Take float32 samples, shape (n,); give the notes that began or ended."""
+    def push(self, samples: Float32) -> list[Heard]:
+        """Take float32 samples, shape (n,); give the notes that began or ended, and the pedal."""
         return self._hear(self._features.push(samples))
 
-    def flush(self) -> list[NoteUpdate | PedalEvent]:
+    def flush(self) -> list[Heard]:
         """End the stream: everything still sounding ends with its last frame."""
         heard = self._hear(self._features.flush())
-        heard += self._tracker.push(self._model.flush())
-        heard += self._tracker.flush()
+        heard += self._follow(self._model.flush())
+        heard += [*self._tracker.flush(), *self._pedal.flush()]
         self.reset()
         return heard
 
@@ -72,10 +77,20 @@ class ModelEar:
         self._features.reset()
         self._model.reset()
         self._tracker.reset()
+        self._pedal.reset()
 
-    def _hear(self, spectrum: Float32) -> list[NoteUpdate | PedalEvent]:
+    def _hear(self, spectrum: Float32) -> list[Heard]:
+        """Frames of the spectrum, shape (n, bins), to what becomes sure with them."""
         cube = harmonic_cube(spectrum, self._features.parameters)
-        return [*self._tracker.push(self._model.push(cube))]
+        return self._follow(self._model.push(cube))
+
+    def _follow(self, activations: Float32) -> list[Heard]:
+        """Frame by frame, so that notes and pedal stand in the order in which they are known."""
+        heard: list[Heard] = []
+        for frame in activations:
+            heard += self._tracker.push(frame[None])
+            heard += self._pedal.push(frame[None, :, _SOUNDING], frame[None, :, _HELD])
+        return heard
 
 
 def find_manifest(model: str | Path | None) -> Path:
@@ -103,8 +118,11 @@ def installed_models() -> list[Manifest]:
     return [read_manifest(path) for path in sorted(models_dir().glob("*.json"))]
 
 
-def load_ear(model: str | Path | None = None) -> Ear:
+def load_ear(model: str | Path | None = None, *, provisional: bool = False) -> Ear:
     """Load a note model as an ear, or the templates by the name ``templates``.
+
+    With ``provisional``, a model's ear also tells strikes and guessed keys, sooner than it can be
+    sure; the templates' ear, which is sure sooner, knows nothing of the kind.
 
     Raises
     ------
@@ -123,4 +141,9 @@ def load_ear(model: str | Path | None = None) -> Ear:
             f"model {manifest.name} hears {rate_hz} Hz, this device streams {STREAM_RATE_HZ} Hz: "
             "choose a model made for it"
         )
-    return ModelEar(NoteModel(manifest, read_model_file(manifest, path.parent)))
+    content = read_model_file(manifest, path.parent)
+    if provisional:
+        from edge.provisional import ForeseeingModel, ProvisionalEar
+
+        return ProvisionalEar(ForeseeingModel(manifest, content))
+    return ModelEar(NoteModel(manifest, content))

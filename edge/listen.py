@@ -40,7 +40,7 @@ from edge.messages import (
     Session,
     Severity,
 )
-from edge.note import NoteState, NoteUpdate, PedalEvent
+from edge.note import Heard, NoteState, NoteUpdate
 from edge.publish.compose import notes_message, piece_message
 from edge.publish.health import (
     HEALTH_S,
@@ -55,7 +55,7 @@ from edge.vitals import Load, Meter
 
 log = logging.getLogger(__name__)
 
-Event = NoteUpdate | PedalEvent | PieceMatch
+Event = Heard | PieceMatch
 Item = Block | MidiBlock | SourceEvent
 
 QUEUE_BLOCKS = 250

@@ -300,6 +300,15 @@ class NoteMessage(Struct, frozen=True, kw_only=True):
     confidence: Confidence
 
 
+class StrikeMessage(Struct, frozen=True, kw_only=True):
+    """Something was struck; which keys is told by `notes`, later."""
+
+    t_s: Annotated[float, about("When it was struck, in the stream.", "s")]
+    strength: Annotated[
+        float, about("How much sound appeared; 1 is a full-scale crash.", "0 to 1", ge=0.0, le=1.0)
+    ]
+
+
 class PedalMessage(Struct, frozen=True, kw_only=True):
     """The sustain pedal moves."""
 
@@ -311,6 +320,10 @@ class Notes(Envelope, frozen=True, kw_only=True):
     """What is being played: batches of at most 100 ms, live only."""
 
     notes: Annotated[tuple[NoteMessage, ...], about("Steps in the life of notes, in order.")] = ()
+    strikes: Annotated[
+        tuple[StrikeMessage, ...],
+        about("Something was struck: a first sign of life, before any key is known."),
+    ] = ()
     pedal: Annotated[tuple[PedalMessage, ...], about("Moves of the sustain pedal.")] = ()
     heard_s: Annotated[
         Amount | None,

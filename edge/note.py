@@ -4,6 +4,8 @@ The piano's 88 keys are MIDI pitches 21 (A0) to 108 (C8). Times are seconds of t
 stream, counted from its first sample; inside the recogniser the sample index is the only
 clock, and it becomes seconds here, once.
 
+Before any key is known there is the *strike*: something sounded that had not sounded before.
+
 A live note has a history: it is *provisional* when something was heard and a pitch is
 guessed, *confirmed* when the model has had its look-ahead, *ended* when its sound (or the
 pedal that carried it) is over, and *withdrawn* when a provisional guess was wrong.
@@ -58,6 +60,17 @@ class PedalEvent:
     down: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """Something was struck at ``onset_s`` seconds of the stream; which keys is not known yet.
+
+    ``strength`` is 0 to 1: how much sound appeared, 1 being a full-scale crash.
+    """
+
+    onset_s: float
+    strength: float
+
+
 class NoteState(StrEnum):
     """Where a live note is in its history."""
 
@@ -74,3 +87,7 @@ class NoteUpdate:
     id: int
     state: NoteState
     note: NoteEvent
+
+
+Heard = NoteUpdate | PedalEvent | Strike
+"""What an ear tells."""

@@ -2,8 +2,9 @@
 
 When a hammer meets a string, energy appears that was not there a moment before. The flux sums, over
 the spectrum, what has risen; what has fallen does not count. It is cheap, needs no pitch, and comes
-within 60 ms of the sound: it gives the first "heard you" and tells the note model's decisions when
-a strike is likely. Three refinements, each of which can be switched off to see what it is worth:
+within 60 ms of the sound: it gives the first "heard you", and tells when it is worth asking the
+note model what it will probably make of it (`edge.provisional`). Three refinements, each of which
+can be switched off to see what it is worth:
 
 - *Band weighting*: power is pooled into bands of equal width in octaves, and each band has its own
   weight, so that a bass note counts as much as the hundred treble bins over it. (Weighted bands:
@@ -184,10 +185,13 @@ class Onset(NamedTuple):
         The sample of the stream at which the sound began.
     strength : float
         Flux at the peak, at most about 1.
+    known_sample : int
+        How many samples of the stream had to be heard for it.
     """
 
     sample: int
     strength: float
+    known_sample: int
 
 
 def onset_strength(samples: Float32, parameters: OnsetParameters) -> Float32:
@@ -321,62 +325,6 @@ class OnsetStream:
         return onsets
 
 
-class EvidenceStream:
-    """How likely a strike is at each frame of a slower front end, 0 to 1.
-
-    The strength around the frame relative to what an onset would need there, at most 1: what
-    `edge.segmentation` takes as ``flux``.
-    """
-
-    def __init__(self, parameters: OnsetParameters, hop_samples: int) -> None:
-        """``hop_samples``: hop of the frames to tell about; frame k lies at k * hop_samples."""
-        self.parameters = parameters
-        self.hop_samples = hop_samples
-        self._flux = FluxStream(parameters)
-        self.reset()
-
-    def reset(self) -> None:
-        self._flux.reset()
-        self._median = _RunningMedian(self.parameters.median_frames)
-        self._evidence: list[float] = []
-        self._first_held = 0
-        self._emitted_frames = 0
-
-    def push(self, samples: Float32) -> Float32:
-        """Take float32 samples, shape (n,); give the evidence of the frames it is known for."""
-        return self._take(self._flux.push(samples), ended=False)
-
-    def flush(self) -> Float32:
-        """End the signal; frames as many as the slower front end has."""
-        frames = -(-self._flux.received_samples // self.hop_samples)
-        missing = max(0, frames - self._emitted_frames)
-        rest = self._take(self._flux.flush(), ended=True)[:missing]
-        self.reset()
-        return np.pad(rest, (0, missing - len(rest)))
-
-    def _take(self, strength: Float32, ended: bool) -> Float32:
-        p = self.parameters
-        for value in strength:
-            needed = p.median_factor * self._median.value + p.least_strength
-            self._evidence.append(min(1.0, float(value) / needed))
-            self._median.add(float(value))
-        found: list[float] = []
-        while True:
-            centre = self._emitted_frames * self.hop_samples + p.peak_delay_samples
-            first = int(np.floor((centre - self.hop_samples / 2) / p.hop_samples))
-            last = int(np.ceil((centre + self.hop_samples / 2) / p.hop_samples))
-            near = self._evidence[max(0, first - self._first_held) : last + 1 - self._first_held]
-            complete = last - self._first_held < len(self._evidence)
-            if not complete and not (ended and near):
-                break
-            found.append(max(near))
-            self._emitted_frames += 1
-        passed = max(0, first - self._first_held)
-        del self._evidence[:passed]
-        self._first_held += passed
-        return np.asarray(found, np.float32)
-
-
 class _RunningMedian:
     """Median of the last ``length`` values; before the first, silence had gone before."""
 
@@ -439,7 +387,8 @@ class _Picker:
             return None
         self._last_sample = sample
         self._shadow = self._at
-        return Onset(max(0, round(sample)), self._at)
+        known_sample = self._frame * p.hop_samples + p.half_window_samples
+        return Onset(max(0, round(sample)), self._at, known_sample)
 
 
 def _parabola_top(before: float, peak: float, after: float) -> float:

@@ -15,9 +15,9 @@ from pathlib import Path
 from edge.audio.block import STREAM_RATE_HZ, Block, MidiBlock
 from edge.ear import Ear, load_ear
 from edge.matching import Catalogue, PieceMatch, PieceTracker
-from edge.note import NoteEvent, NoteState, NoteUpdate, PedalEvent
+from edge.note import Heard, NoteEvent, NoteState, NoteUpdate, PedalEvent, Strike
 
-Event = NoteUpdate | PedalEvent | PieceMatch
+Event = Heard | PieceMatch
 
 
 class Recogniser:
@@ -45,7 +45,8 @@ class Recogniser:
         self._origin_sample = 0
         self._first_id = 0
         self._next_id = 0
-        self._sounding: dict[int, NoteUpdate] = {}
+        self._open: dict[int, NoteUpdate] = {}
+        self._pedal_down = False
 
     @property
     def now_sample(self) -> int:
@@ -69,13 +70,16 @@ class Recogniser:
         return ended
 
     def recover(self) -> list[Event]:
-        """After a failure of the ear: what sounded is ended, and the ear begins anew from here."""
+        """After a failure of the ear: what was begun is closed, and the ear begins anew from here.
+
+        What sounded is ended, what was provisional is withdrawn, and the pedal is let go.
+        """
         now_s = self._now_sample / STREAM_RATE_HZ
-        ended: list[Event] = [
-            replace(update, state=NoteState.ENDED, note=replace(update.note, offset_s=now_s))
-            for update in self._sounding.values()
-        ]
-        self._sounding.clear()
+        ended: list[Event] = [_closed(update, now_s) for update in self._open.values()]
+        if self._pedal_down:
+            ended.append(PedalEvent(now_s, down=False))
+        self._open.clear()
+        self._pedal_down = False
         self.ear.reset()
         self._begin_at(self._now_sample)
         return ended
@@ -92,27 +96,30 @@ class Recogniser:
         self._origin_sample = sample
         self._first_id = self._next_id
 
-    def _placed(self, heard: Sequence[NoteUpdate | PedalEvent]) -> list[NoteUpdate | PedalEvent]:
+    def _placed(self, heard: Sequence[Heard]) -> list[Heard]:
         """The ear's events in the stream's time, with ids that no earlier note has."""
         origin_s = self._origin_sample / STREAM_RATE_HZ
         return [self._place(event, origin_s) for event in heard]
 
-    def _place(self, event: NoteUpdate | PedalEvent, origin_s: float) -> NoteUpdate | PedalEvent:
+    def _place(self, event: Heard, origin_s: float) -> Heard:
         if isinstance(event, PedalEvent):
+            self._pedal_down = event.down
             return replace(event, t_s=event.t_s + origin_s)
+        if isinstance(event, Strike):
+            return replace(event, onset_s=event.onset_s + origin_s)
         number = event.id + self._first_id
         self._next_id = max(self._next_id, number + 1)
         note = event.note
         offset_s = None if note.offset_s is None else note.offset_s + origin_s
         moved = replace(note, onset_s=note.onset_s + origin_s, offset_s=offset_s)
         placed = replace(event, id=number, note=moved)
-        if event.state is NoteState.CONFIRMED:
-            self._sounding[number] = placed
-        elif event.state is not NoteState.PROVISIONAL:
-            self._sounding.pop(number, None)
+        if event.state in (NoteState.PROVISIONAL, NoteState.CONFIRMED):
+            self._open[number] = placed
+        else:
+            self._open.pop(number, None)
         return placed
 
-    def _recognise(self, events: Sequence[NoteUpdate | PedalEvent]) -> list[Event]:
+    def _recognise(self, events: Sequence[Heard]) -> list[Event]:
         """The events, and what the confirmed notes among them say of the piece."""
         if self._pieces is None:
             return [*events]
@@ -120,7 +127,14 @@ class Recogniser:
         return [*events, match] if match is not None else [*events]
 
 
-def _confirmed(events: Sequence[NoteUpdate | PedalEvent]) -> list[NoteEvent]:
+def _closed(update: NoteUpdate, now_s: float) -> NoteUpdate:
+    """The last step of a note that nobody hears any more."""
+    if update.state is NoteState.PROVISIONAL:
+        return replace(update, state=NoteState.WITHDRAWN)
+    return replace(update, state=NoteState.ENDED, note=replace(update.note, offset_s=now_s))
+
+
+def _confirmed(events: Sequence[Heard]) -> list[NoteEvent]:
     return [
         event.note
         for event in events
@@ -129,8 +143,14 @@ def _confirmed(events: Sequence[NoteUpdate | PedalEvent]) -> list[NoteEvent]:
 
 
 def load_recogniser(
-    model: str | Path | None = None, catalogue: Catalogue | None = None
+    model: str | Path | None = None,
+    catalogue: Catalogue | None = None,
+    *,
+    provisional: bool = False,
 ) -> Recogniser:
-    """A recogniser with an installed model (None: the default) and, if given, a catalogue."""
+    """A recogniser with an installed model (None: the default) and, if given, a catalogue.
+
+    ``provisional``: tell strikes and guessed keys before they are sure.
+    """
     tracker = PieceTracker(catalogue) if catalogue is not None else None
-    return Recogniser(load_ear(model), tracker)
+    return Recogniser(load_ear(model, provisional=provisional), tracker)

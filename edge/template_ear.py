@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.features import FeatureParameters, FeatureStream
-from edge.note import KEYS, LOWEST_PITCH_MIDI, NoteEvent, NoteState, NoteUpdate, PedalEvent
+from edge.note import KEYS, LOWEST_PITCH_MIDI, Heard, NoteEvent, NoteState, NoteUpdate
 from edge.onsets import Onset, OnsetParameters, OnsetStream
 from edge.pitch_templates import (
     TUNING_BANDS_HZ,
@@ -125,17 +125,17 @@ class TemplateEar:
         self._struck_sample = np.full(KEYS, -1, np.int64)
         self._next_id = 0
 
-    def push(self, samples: Float32) -> list[NoteUpdate | PedalEvent]:
+    def push(self, samples: Float32) -> list[Heard]:
         """Take float32 samples, shape (n,); give what has become sure. No pedal is heard."""
-        updates: list[NoteUpdate | PedalEvent] = []
+        updates: list[Heard] = []
         self._recent_onsets.extend(self._onsets.push(samples))
         for level in self._features.push(samples):
             updates += self._hear(level)
         return updates
 
-    def flush(self) -> list[NoteUpdate | PedalEvent]:
+    def flush(self) -> list[Heard]:
         """End the signal: everything still sounding is ended."""
-        updates: list[NoteUpdate | PedalEvent] = []
+        updates: list[Heard] = []
         self._recent_onsets.extend(self._onsets.flush())
         for level in self._features.flush():
             updates += self._hear(level)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge.note import NoteEvent, NoteState, NoteUpdate, PedalEvent, pitch_to_hz
+from edge.note import Heard, NoteEvent, NoteState, NoteUpdate, pitch_to_hz
 from edge.template_ear import TemplateEar
 
 Float32 = NDArray[np.float32]
@@ -111,7 +111,7 @@ def test_any_split_gives_the_same_updates(seed: int, cuts: list[int]) -> None:
     notes = [(float(rng.uniform(0, 1.2)), int(rng.integers(30, 100)), 0.2) for _ in range(8)]
     samples = play(*notes, length_s=1.5)
     ear, whole = TemplateEar(), TemplateEar()
-    found: list[NoteUpdate | PedalEvent] = []
+    found: list[Heard] = []
     for a, b in pairwise([0, *sorted(cuts), len(samples)]):
         found += ear.push(samples[a:b])
     assert found + ear.flush() == whole.push(samples) + whole.flush()

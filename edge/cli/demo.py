@@ -66,7 +66,7 @@ def run(*, recording: Path | None, plain: bool, model: str | None, catalog: Path
     source.open()
     console.err("making the ear and the catalogue ready ...")
     catalogue = open_catalogue(catalog)
-    recogniser = load_recogniser(model, catalogue)
+    recogniser = load_recogniser(model, catalogue, provisional=True)
     with EmbeddedBroker() as broker, subscriber(broker.address) as arrived:
         publisher = Publisher(broker.address, DEVICE)
         publisher.start(CONNECT_S)

@@ -73,7 +73,9 @@ def run(options: ListenOptions, software: str) -> None:
     settings = read_settings(options.settings) if options.settings else Settings()
     device = options.device or settings.device or default_device_name()
     catalogue = open_catalogue(_catalog_dir(options, settings))
-    recogniser = load_recogniser(options.model or settings.model, catalogue)
+    recogniser = load_recogniser(
+        options.model or settings.model, catalogue, provisional=settings.provisional
+    )
     source = make_source(options, settings)
     source.open()
     try:

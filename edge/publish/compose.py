@@ -9,8 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from edge.messages import NoteMessage, Notes, PedalMessage, Piece, PieceCandidate, PieceState
-from edge.note import NoteUpdate, PedalEvent
+from edge.messages import (
+    NoteMessage,
+    Notes,
+    PedalMessage,
+    Piece,
+    PieceCandidate,
+    PieceState,
+    StrikeMessage,
+)
+from edge.note import NoteUpdate, PedalEvent, Strike
 
 if TYPE_CHECKING:
     from edge.matching import Candidate, PieceMatch
@@ -35,20 +43,28 @@ def note_message(update: NoteUpdate) -> NoteMessage:
 
 
 def notes_message(events: Iterable[object], heard_s: float) -> Notes | None:
-    """The notes and pedal moves among ``events`` as one message; None when there are none.
+    """The notes, strikes and pedal moves among ``events`` as one message; None without any.
 
     ``heard_s`` is how much of the stream had been heard.
     """
     taken = list(events)
     notes = tuple(note_message(event) for event in taken if isinstance(event, NoteUpdate))
+    strikes = tuple(
+        StrikeMessage(
+            t_s=round(event.onset_s, SECONDS_DIGITS),
+            strength=round(min(1.0, event.strength), CONFIDENCE_DIGITS),
+        )
+        for event in taken
+        if isinstance(event, Strike)
+    )
     pedal = tuple(
         PedalMessage(t_s=round(event.t_s, SECONDS_DIGITS), down=event.down)
         for event in taken
         if isinstance(event, PedalEvent)
     )
-    if not notes and not pedal:
+    if not notes and not strikes and not pedal:
         return None
-    return Notes(notes=notes, pedal=pedal, heard_s=round(heard_s, SECONDS_DIGITS))
+    return Notes(notes=notes, strikes=strikes, pedal=pedal, heard_s=round(heard_s, SECONDS_DIGITS))
 
 
 def piece_message(match: PieceMatch, last: Candidate | None = None) -> Piece:
