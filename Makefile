@@ -49,6 +49,11 @@ bench: ## accuracy, speed, memory and delay, as a table and as bench.json
 	@scripts/setup.sh test
 	$(ONE_THREAD) $(BIN)/python -m benchmarks
 
+.PHONY: peers
+peers: ## Basic Pitch into .peers/: bench and evaluate then measure it beside ours
+	@scripts/setup.sh test
+	@scripts/peers.sh
+
 .PHONY: wheel
 wheel: ## the distribution, in dist/
 	@scripts/setup.sh test
@@ -57,6 +62,6 @@ wheel: ## the distribution, in dist/
 
 .PHONY: clean
 clean: ## everything that was made here, .venv included; what you trained (runs/) stays
-	rm -rf .venv .venv-tflite build dist test-output bench.json
+	rm -rf .venv .venv-tflite .peers build dist test-output bench.json
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +

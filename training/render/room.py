@@ -49,7 +49,11 @@ class Room:
 def draw_room(rng: np.random.Generator) -> Room:
     """A room with RT60 between 0.2 and 1.6 s (log-uniform), near or far from the piano."""
     rt60_s = float(np.exp(rng.uniform(*np.log(RT60_S))))
-    ratio_db = rng.uniform(*DIRECT_TO_REVERBERANT_DB)
+    return room_of(rng, rt60_s, rng.uniform(*DIRECT_TO_REVERBERANT_DB))
+
+
+def room_of(rng: np.random.Generator, rt60_s: float, ratio_db: float) -> Room:
+    """A room of this RT60 and direct-to-reverberant ratio, else at random."""
     length = int(rt60_s * SAMPLE_RATE_HZ)
     later = np.zeros(length)
     early, mixing_sample = _early_reflections(rng, rt60_s, length)
