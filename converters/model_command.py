@@ -1,21 +1,24 @@
 """``sostenuto-studio convert``: a training run becomes an installed note model.
 
-Converts to 8 bits, fits the thresholds to rendered playing that was kept apart, checks how much
-the 8 bits cost in notes, and writes NAME.tflite and its manifest.
+Converts to 8 bits, fits the thresholds to rendered playing that was kept apart, reports what each
+form of the model loses in activations and in notes, and writes NAME.tflite and its manifest.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 
+from converters.parity import compare, parity_table
 from converters.tflite import Converted, convert, write_model
 from edge.errors import InputError
 from edge.features import harmonic_cube
@@ -28,8 +31,10 @@ from training.architecture import Architecture
 from training.command import scores_of_ear
 from training.evaluation import mean_scores
 from training.shards import LEVELS, Shard, load_shard
-from training.thresholds import Judged, fit_thresholds, judge
+from training.thresholds import Judged, fit_thresholds
 from training.train import averaged_model
+
+Float32 = NDArray[np.float32]
 
 # Playing that the quantisation is fitted to: enough for every register at every level.
 CALIBRATION_SEGMENTS = 24
@@ -74,15 +79,23 @@ def convert_command(
     eight_bits = convert(sequence, architecture, calibration)
     log(f"int8: {len(eight_bits.content)} bytes, operators {eight_bits.operators}")
     rough = written(eight_bits, title, SegmentationParameters(), {})
-    judging = [load_shard(path) for path in sorted((run / "judging").glob("*.npz"))]
-    heard = _judged(judging, rough, eight_bits.content)
+    judging = _played(load_shard(path) for path in sorted((run / "judging").glob("*.npz")))
+    heard = _heard(judging, _on_device(rough, eight_bits.content), architecture)
     thresholds = fit_thresholds(heard, report=log)
-    in_eight_bits = judge(heard, thresholds)
 
     floating = convert(sequence, architecture, [], quantise=False)
     plain = msgspec.structs.replace(rough, quantisation="float32", states=floating.states)
-    in_floats = judge(_judged(judging, plain, floating.content), thresholds)
-    log(f"onset F1 on rendered playing: float {in_floats.f1:.4f}, int8 {in_eight_bits.f1:.4f}")
+    forms = compare(
+        {
+            "Keras": _heard(judging, _in_keras(sequence), architecture),
+            "TFLite float": _heard(judging, _on_device(plain, floating.content), architecture),
+            "TFLite int8": heard,
+        },
+        thresholds,
+        rough.warm_up_frames,
+    )
+    log(parity_table(forms))
+    in_floats, in_eight_bits = forms["TFLite float"].scores, forms["TFLite int8"].scores
     figures = {
         "rendered_onset_f1": round(in_eight_bits.f1, 4),
         "rendered_offset_f1": round(in_eight_bits.f1_with_offsets, 4),
@@ -128,21 +141,50 @@ def _spectra(shards: Sequence[Shard], count: int) -> list[np.ndarray]:
     ]
 
 
-def _judged(shards: Sequence[Shard], manifest: Manifest, content: bytes) -> list[Judged]:
-    """What the model makes of the segments kept apart, beside what was played in them."""
-    model, features, judged = NoteModel(manifest, content), manifest.features, []
+@dataclass(frozen=True, slots=True)
+class _Played:
+    """A segment kept apart: its spectrum, and the notes that begin in it."""
+
+    spectrum: Float32
+    notes: tuple[NoteEvent, ...]
+
+
+def _played(shards: Iterable[Shard]) -> list[_Played]:
+    played = []
     for shard in shards:
         for levels, notes in zip(shard.spectra, shard.notes, strict=True):
-            spectrum = levels.astype(np.float32) / LEVELS
-            activations = model.push(harmonic_cube(spectrum, features))
-            activations = np.concatenate([activations, model.flush()])
-            played = tuple(
+            begun = tuple(
                 NoteEvent(int(n["pitch"]), float(n["onset_s"]), float(n["offset_s"]), 64, 1.0)
                 for n in notes
                 if n["onset_s"] >= 0
             )
-            if played:
-                judged.append(Judged(activations, played, features.hop_s))
-    if not judged:
+            if begun:
+                played.append(_Played(levels.astype(np.float32) / LEVELS, begun))
+    if not played:
         raise InputError("the run has nothing to judge by: its folder judging/ is empty")
-    return judged[:JUDGED_SEGMENTS]
+    return played[:JUDGED_SEGMENTS]
+
+
+def _heard(
+    played: Sequence[_Played], hear: Callable[[Float32], Float32], architecture: Architecture
+) -> list[Judged]:
+    hop_s = architecture.features.hop_s
+    return [Judged(hear(one.spectrum), one.notes, hop_s) for one in played]
+
+
+def _on_device(manifest: Manifest, content: bytes) -> Callable[[Float32], Float32]:
+    model = NoteModel(manifest, content)
+
+    def hear(spectrum: Float32) -> Float32:
+        activations = model.push(harmonic_cube(spectrum, manifest.features))
+        return np.concatenate([activations, model.flush()])
+
+    return hear
+
+
+def _in_keras(sequence: Any) -> Callable[[Float32], Float32]:
+    def hear(spectrum: Float32) -> Float32:
+        logits = np.asarray(sequence(spectrum[None]))[0]
+        return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
+
+    return hear
