@@ -6,7 +6,7 @@ that nothing but the renderer can put the onsets right.
 
 from __future__ import annotations
 
-import csv
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +17,10 @@ import soundfile as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
 from edge.errors import InputError
 from edge.note import pitch_to_hz
+from tests.pianos import write_piano
 from training.render import command, room
 from training.render import performance as playing
 from training.render.modelled import decaying_sine, draw_model, key_layers
@@ -29,10 +28,9 @@ from training.render.piano import (
     ONSET_MARGIN_SAMPLES,
     SAMPLE_RATE_HZ,
     SampledPiano,
-    load_piano,
-    load_pianos,
     read_at,
 )
+from training.render.recordings import load_piano, load_pianos
 from training.render.segment import (
     Conditions,
     Sources,
@@ -44,7 +42,6 @@ from training.render.segment import (
 from training.render.soundfont import SoundfontPreset, load_soundfont
 from training.render.synthesis import Touch, mix, sounding_end_s
 
-SOURCE_RATE_HZ = 22_050
 QUIET = Touch(
     cents_of_key=np.zeros(128),
     gain_db_of_key=np.zeros(128),
@@ -60,38 +57,6 @@ ONLY_SINGLE_KEYS = Conditions(
 NO_PEDAL = np.zeros((0, 2))
 
 
-def write_piano(folder: Path, keys: range = range(21, 109, 6), duration_s: float = 2.5) -> None:
-    """Sines of each key with an attack after 3 to 12 ms of silence, listed 4 ms wrong."""
-    (folder / "samples").mkdir(parents=True)
-    rows = []
-    for number, key in enumerate(keys):
-        latency_s = 0.003 + 0.009 * (number % 4) / 3
-        time_s = np.arange(int(duration_s * SOURCE_RATE_HZ)) / SOURCE_RATE_HZ - latency_s
-        hz = pitch_to_hz(key)
-        sound = sum(np.sin(2 * np.pi * hz * h * time_s) / h for h in (1, 2, 3) if h * hz < 9000)
-        sound = 0.3 * sound * np.exp(-time_s / 0.8) * (time_s > 0)
-        sf.write(folder / "samples" / f"k{key}.flac", sound, SOURCE_RATE_HZ)
-        rows.append(
-            {
-                "sample": f"samples/k{key}.flac",
-                "pitch_keycenter": key,
-                "lokey": key - 3,
-                "hikey": key + 2,
-                "lovel": 1,
-                "hivel": 127,
-                "volume_db": 0,
-                "tune_cents": 0,
-                "onset_s": latency_s + 0.004,
-                "dur_s": duration_s,
-                "peak": 0.3,
-            }
-        )
-    with (folder / "regions.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, fieldnames=list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
-
-
 @pytest.fixture(scope="module")
 def pianos_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pianos")
@@ -102,12 +67,13 @@ def pianos_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def piano(pianos_folder: Path) -> SampledPiano:
-    return load_piano(pianos_folder / "first")
+    piano, _ = load_piano(pianos_folder / "first")
+    return piano
 
 
 @pytest.fixture(scope="module")
 def sources(pianos_folder: Path) -> Sources:
-    return make_sources(load_pianos(pianos_folder))
+    return make_sources(load_pianos(pianos_folder)[0])
 
 
 def play(
@@ -257,7 +223,7 @@ def test_segments_stay_within_full_scale_and_sorted(sources: Sources) -> None:
 
 
 def test_a_held_out_instrument_is_never_heard(pianos_folder: Path) -> None:
-    sources = make_sources(load_pianos(pianos_folder, held_out=["second"]))
+    sources = make_sources(load_pianos(pianos_folder, held_out=["second"])[0])
     heard = {render_segment(segment_rng(2, i), sources, 0.5).piano for i in range(12)}
     assert heard == {"first"}
 
@@ -265,35 +231,13 @@ def test_a_held_out_instrument_is_never_heard(pianos_folder: Path) -> None:
 def test_all_sets_of_an_instrument_are_held_out_together(tmp_path: Path) -> None:
     for name in ("grand_yamahaC3_headroom_close", "grand_yamahaC3_headroom_decca", "other"):
         write_piano(tmp_path / name, keys=range(21, 109, 29), duration_s=0.5)
-    left = load_pianos(tmp_path, held_out=["grand_yamahaC3_headroom_close"])
+    left, _ = load_pianos(tmp_path, held_out=["grand_yamahaC3_headroom_close"])
     assert [piano.name for piano in left] == ["other"]
 
 
 def test_an_unknown_instrument_cannot_be_held_out(pianos_folder: Path) -> None:
     with pytest.raises(InputError, match="cannot hold out 'third'"):
         load_pianos(pianos_folder, held_out=["third"])
-
-
-def test_a_mislabelled_sample_is_named_and_skipped(tmp_path: Path) -> None:
-    write_piano(tmp_path / "set", keys=range(33, 109, 12))
-    regions = tmp_path / "set" / "regions.csv"
-    regions.write_text(regions.read_text().replace("k57.flac,57", "k57.flac,59"))
-    loaded = load_piano(tmp_path / "set")
-    assert len(loaded.skipped) == 1
-    assert "k57.flac: sounds -200 cents from its key 59" in loaded.skipped[0]
-
-
-def test_a_broken_sample_is_named_and_skipped(tmp_path: Path) -> None:
-    write_piano(tmp_path / "set", keys=range(21, 109, 29), duration_s=0.5)
-    (tmp_path / "set" / "samples" / "k50.flac").write_bytes(b"not sound")
-    sf.write(tmp_path / "set" / "samples" / "k79.flac", np.zeros(2000), SOURCE_RATE_HZ)
-    loaded = load_piano(tmp_path / "set")
-    assert [reason.split(":")[0] for reason in loaded.skipped] == [
-        "samples/k50.flac",
-        "samples/k79.flac",
-    ]
-    assert "silent" in loaded.skipped[1]
-    assert loaded.sample_for(60, 80).name == "samples/k21.flac"
 
 
 @given(
@@ -427,49 +371,23 @@ def test_a_recording_is_cut_with_its_onset_at_the_margin(piano: SampledPiano) ->
             assert abs(int(rise) - ONSET_MARGIN_SAMPLES) <= 48
 
 
-def quiet_progress() -> Progress:
-    return Progress(console=Console(quiet=True))
+def test_a_shard_of_files_depends_on_its_number_alone(tmp_path: Path, sources: Sources) -> None:
+    plan = command.RenderPlan(tmp_path, 3, 66, 0.5, Conditions())
+    files = command.render_shard(plan, sources, 1)
+    assert sorted(files) == [f"{n:07}.{e}" for n in (64, 65) for e in ("flac", "json", "mid")]
+    elsewhere = replace(plan, folder=tmp_path / "elsewhere")
+    assert command.render_shard(elsewhere, sources, 1) == files
 
 
-def written(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def test_any_number_of_processes_writes_the_same_files(tmp_path: Path, sources: Sources) -> None:
-    conditions = Conditions()
-    for processes in (1, 2):
-        plan = command.RenderPlan(tmp_path / str(processes), 3, 66, 0.5, conditions)
-        command.render_plan(plan, sources, processes, quiet_progress())
-    one, two = written(tmp_path / "1"), written(tmp_path / "2")
-    assert len(one) == 66 * 3
-    assert one == two
-
-
-def test_a_stopped_rendering_goes_on_with_what_is_missing(tmp_path: Path, sources: Sources) -> None:
-    plan = command.RenderPlan(tmp_path, 0, 65, 0.5, Conditions())
-    plan.shard_folder(0).mkdir(parents=True)
-    half_done = tmp_path / "shard_0000_00001.part"
-    half_done.mkdir()
-    (half_done / "left_over").write_text("")
-    assert plan.missing_shards() == [1]
-    command.render_plan(plan, sources, 1, quiet_progress())
-    assert plan.missing_shards() == []
-    assert sorted(written(plan.shard_folder(1))) == [
-        f"0000064.{e}" for e in ("flac", "json", "mid")
-    ]
-
-
-def test_a_written_segment_keeps_its_notes_in_json_and_midi(
-    tmp_path: Path, sources: Sources
-) -> None:
+def test_a_written_segment_keeps_its_notes_in_json_and_midi(sources: Sources) -> None:
     segment = render_segment(segment_rng(1, 2), sources, 3.0)
-    command.write_segment(segment, tmp_path / "one")
-    labels = json.loads((tmp_path / "one.json").read_text())
+    files = command.segment_files(segment)
+    labels = json.loads(files[".json"])
     assert [n["pitch_midi"] for n in labels["notes"]] == segment.notes["pitch_midi"].tolist()
-    samples, rate = sf.read(tmp_path / "one.flac", dtype="float32")
+    samples, rate = sf.read(io.BytesIO(files[".flac"]), dtype="float32")
     assert rate == SAMPLE_RATE_HZ
     assert np.max(np.abs(samples - segment.samples)) < 1e-4
-    midi = playing.read_midi((tmp_path / "one.mid").read_bytes())
+    midi = playing.read_midi(files[".mid"])
     began = segment.notes[segment.notes["onset_s"] >= 0]
     assert np.allclose(
         np.sort(midi.notes["onset_s"])[-len(began) :], np.sort(began["onset_s"]), atol=2e-3

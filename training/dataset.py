@@ -15,11 +15,13 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from edge.errors import InputError
 from edge.features import FeatureParameters
 from edge.note import HIGHEST_PITCH_MIDI, LOWEST_PITCH_MIDI
 from training.shards import LEVELS, Shard, load_shard
+from training.skipped import Skipped, report_skipped
 from training.targets import draw_targets
 
 # Two semitones: partials of one note are coloured apart, as by another soundboard.
@@ -101,7 +103,8 @@ def _transpose(
 class SegmentBatches(keras.utils.PyDataset):  # type: ignore[misc]
     """Endless random crops of a folder's shards as (spectrum, targets) batches.
 
-    The folder is read anew after every epoch, so that it may grow while the training runs.
+    The folder is read anew after every epoch, so that it may grow while the training runs. A shard
+    that cannot be used is named and left out.
     """
 
     def __init__(
@@ -116,10 +119,11 @@ class SegmentBatches(keras.utils.PyDataset):  # type: ignore[misc]
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
         self.folder = folder
-        self.shards: dict[Path, Shard] = {}
-        self._read_new_shards()
         self.features = features
         self.batch, self.frames, self.steps = batch, frames, steps
+        self.shards: dict[Path, Shard] = {}
+        self.broken: dict[Path, Skipped] = {}
+        self._read_new_shards()
         self.variation = variation
         self.seed = seed
         self.epoch = 0
@@ -132,11 +136,33 @@ class SegmentBatches(keras.utils.PyDataset):  # type: ignore[misc]
         self._read_new_shards()
 
     def _read_new_shards(self) -> None:
+        broken = {}
         for path in sorted(self.folder.glob("*.npz")):
-            if path not in self.shards:
-                self.shards[path] = load_shard(path)
+            if path not in self.shards and path not in self.broken:
+                try:
+                    self.shards[path] = self._usable_shard(path)
+                except InputError as trouble:
+                    broken[path] = Skipped(f"{self.folder.name}/{path.name}", str(trouble))
+        self.broken |= broken
+        if broken:
+            console = Console(stderr=True)
+            report_skipped(list(broken.values()), console)
+            console.print(
+                f"{len(self.broken)} of {len(self.broken) + len(self.shards)} shards skipped: "
+                "delete them, and they are rendered again"
+            )
         if not self.shards:
             raise InputError(f"no training shards in {self.folder}: render some first")
+
+    def _usable_shard(self, path: Path) -> Shard:
+        shard = load_shard(path)
+        _, frames, bins = shard.spectra.shape
+        if bins != self.features.bins or frames < self.frames:
+            raise InputError(
+                f"{frames} frames of {bins} bins: {self.frames} frames or more of "
+                f"{self.features.bins} bins are needed"
+            )
+        return shard
 
     def __getitem__(self, step: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         rng = np.random.default_rng((self.seed, self.epoch, step))

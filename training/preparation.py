@@ -1,13 +1,12 @@
 """From rendered sound to what a training run reads: shards of 8-bit spectra with their notes.
 
-Segments are numbered and each depends on nothing but the seed and its number, so any number of
-processes may share the work, and a run that was stopped goes on with the shards it lacks. A
-training run may already be reading the folder while it fills.
+Segments are numbered and each depends on nothing but the pianos, the seed and its number, so any
+hands may share the work (`training.crew`), and a run that was stopped goes on with the shards it
+lacks. A training run may already be reading the folder while it fills.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge.features import FeatureParameters
 from training.render.segment import Segment, Sources, render_segment, segment_rng
-from training.shards import Shard, save_shard, spectrum_to_levels
+from training.shards import Shard, shard_bytes, spectrum_to_levels
 from training.targets import NOTE_DTYPE
 
 SEGMENTS_PER_SHARD = 16
@@ -31,25 +30,20 @@ def notes_of(segment: Segment) -> NDArray[np.void]:
     return notes
 
 
-def prepare_shards(
-    folder: Path,
-    sources: Sources,
-    features: FeatureParameters,
-    seed: int,
-    shards: Iterable[int],
-    duration_s: float,
-    done: Callable[[int], None] = lambda shard: None,
-) -> None:
-    """Render the shards of these numbers into ``folder``, leaving out those already there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in shards:
-        path = folder / f"{seed:03}-{number:05}.npz"
-        if not path.exists():
-            first = number * SEGMENTS_PER_SHARD
-            segments = [
-                render_segment(segment_rng(seed, first + i), sources, duration_s)
-                for i in range(SEGMENTS_PER_SHARD)
-            ]
-            spectra = np.stack([spectrum_to_levels(s.samples, features) for s in segments])
-            save_shard(path, Shard(spectra, tuple(notes_of(s) for s in segments)))
-        done(number)
+def prepare_shard(
+    sources: Sources, features: FeatureParameters, duration_s: float, shard: tuple[int, int]
+) -> bytes:
+    """Render the shard of this seed and number: the content of its file."""
+    seed, number = shard
+    first = number * SEGMENTS_PER_SHARD
+    segments = [
+        render_segment(segment_rng(seed, first + i), sources, duration_s)
+        for i in range(SEGMENTS_PER_SHARD)
+    ]
+    spectra = np.stack([spectrum_to_levels(s.samples, features) for s in segments])
+    return shard_bytes(Shard(spectra, tuple(notes_of(s) for s in segments)))
+
+
+def shard_path(folder: Path, seed: int, number: int) -> Path:
+    """Where a shard lies that a training run reads."""
+    return folder / f"{seed:03}-{number:05}.npz"

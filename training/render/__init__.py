@@ -7,7 +7,8 @@ per segment (`segment_rng`), so that a segment can be rendered again from its se
 
 from __future__ import annotations
 
-from training.render.piano import SampledPiano, load_piano, load_pianos
+from training.render.piano import SampledPiano
+from training.render.recordings import load_piano, load_pianos
 from training.render.segment import (
     NOTE_DTYPE,
     Conditions,

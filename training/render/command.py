@@ -1,18 +1,18 @@
 """``sostenuto-studio render``: labelled sound in files, for whoever trains elsewhere.
 
 Each segment becomes a FLAC, a JSON with its labels and recipe, and a MIDI file; 64 of them
-make a shard, a folder of its own. A segment depends on the seed and its number alone, so any
-number of processes give the same files, and a run that was stopped goes on with the shards
-that are missing: a shard's folder gets its name only when it is complete.
+make a shard, a folder of its own. A segment depends on the pianos, the seed and its number
+alone, so any number of processes, on any number of machines, give the same files, and a run that
+was stopped goes on with the shards that are missing: a shard's folder gets its name only when it
+is complete.
 """
 
 from __future__ import annotations
 
+import io
 import json
-import multiprocessing
-import queue
-import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,11 +20,11 @@ import mido
 import soundfile as sf
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from edge.errors import InputError, UsageError
+from edge.errors import UsageError
+from training.crew import RAY_HELP, make_shards
 from training.render.performance import PEDAL_CONTROLLER
-from training.render.piano import SAMPLE_RATE_HZ
+from training.render.piano import SAMPLE_RATE_HZ, instrument_of
 from training.render.segment import (
     Conditions,
     Segment,
@@ -34,10 +34,12 @@ from training.render.segment import (
     segment_rng,
 )
 from training.render.soundfont import SoundfontPreset
+from training.skipped import report_count, report_skipped
 
 SEGMENTS_PER_SHARD = 64
 TICKS_PER_S = 960
-SILENCE_BETWEEN_REPORTS_S = 5.0
+PLAYING = ("pop", "score", "chords", "scales", "repetitions", "single_keys", "soup")
+"""What `--playing` may choose: what `Conditions` weighs, silence left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,8 @@ class RenderPlan:
         first = shard * SEGMENTS_PER_SHARD
         return range(first, min(first + SEGMENTS_PER_SHARD, self.segments))
 
-    def missing_shards(self) -> list[int]:
-        return [shard for shard in range(self.shards) if not self.shard_folder(shard).exists()]
+    def paths(self) -> dict[int, Path]:
+        return {shard: self.shard_folder(shard) for shard in range(self.shards)}
 
 
 def segment_midi(segment: Segment) -> mido.MidiFile:
@@ -103,90 +105,63 @@ def segment_labels(segment: Segment) -> dict[str, object]:
     }
 
 
-def write_segment(segment: Segment, stem: Path) -> None:
-    """``stem``.flac, .json and .mid."""
-    sf.write(stem.with_suffix(".flac"), segment.samples, SAMPLE_RATE_HZ, subtype="PCM_16")
+def segment_files(segment: Segment) -> dict[str, bytes]:
+    """A segment's sound, labels and keys as the contents of a .flac, a .json and a .mid."""
+    sound = io.BytesIO()
+    sf.write(sound, segment.samples, SAMPLE_RATE_HZ, subtype="PCM_16", format="FLAC")
     labels = json.dumps(segment_labels(segment), separators=(",", ":"), allow_nan=False)
-    stem.with_suffix(".json").write_text(labels + "\n", encoding="utf-8")
-    segment_midi(segment).save(stem.with_suffix(".mid"))
+    midi = io.BytesIO()
+    segment_midi(segment).save(file=midi)
+    return {
+        ".flac": sound.getvalue(),
+        ".json": (labels + "\n").encode(),
+        ".mid": midi.getvalue(),
+    }
 
 
-def render_shard(plan: RenderPlan, sources: Sources, shard: int) -> None:
-    """Write one shard; its folder appears under its name when every segment is there."""
-    finished = plan.shard_folder(shard)
-    unfinished = finished.with_name(finished.name + ".part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+def render_shard(plan: RenderPlan, sources: Sources, shard: int) -> dict[str, bytes]:
+    """The files of one shard, by name."""
+    files: dict[str, bytes] = {}
     for index in plan.segment_indices(shard):
         rng = segment_rng(plan.seed, index)
         segment = render_segment(rng, sources, plan.duration_s, plan.conditions)
-        write_segment(segment, unfinished / f"{index:07d}")
-    unfinished.rename(finished)
+        for suffix, content in segment_files(segment).items():
+            files[f"{index:07d}{suffix}"] = content
+    return files
 
 
-def _render_shards(
-    plan: RenderPlan,
-    sources: Sources,
-    shards: list[int],
-    finished: multiprocessing.Queue[int],
-) -> None:
-    for shard in shards:
-        render_shard(plan, sources, shard)
-        finished.put(shard)
-
-
-def render_plan(plan: RenderPlan, sources: Sources, processes: int, progress: Progress) -> None:
-    """Render what is missing of a plan, in this many processes.
-
-    The processes are forked, so that all share one copy of the pianos.
+def all_but(instrument: str, train: Path) -> list[str]:
+    """The other instruments of a training folder: what is held out for one to be heard alone.
 
     Raises
     ------
-    InputError
-        A process died (the disk is full, or memory ran out).
+    UsageError
+        There is no such instrument.
     """
-    shards = plan.missing_shards()
-    done_before = plan.shards - len(shards)
-    task = progress.add_task("rendering shards", total=plan.shards, completed=done_before)
-    context = multiprocessing.get_context("fork")
-    finished: multiprocessing.Queue[int] = context.Queue()
-    workers = [
-        context.Process(
-            target=_render_shards,
-            args=(plan, sources, shards[first::processes], finished),
-            daemon=True,
-        )
-        for first in range(min(processes, len(shards)))
-    ]
-    for worker in workers:
-        worker.start()
-    left = len(shards)
-    while left:
-        try:
-            finished.get(timeout=SILENCE_BETWEEN_REPORTS_S)
-        except queue.Empty:
-            dead = [worker.exitcode for worker in workers if worker.exitcode]
-            if dead:
-                for worker in workers:
-                    worker.terminate()
-                raise InputError(
-                    f"a rendering process ended with code {dead[0]}; "
-                    "the shards so far are whole: run the same command again"
-                ) from None
-        else:
-            left -= 1
-            progress.advance(task)
-    for worker in workers:
-        worker.join()
+    there = {instrument_of(path.parent.name) for path in train.glob("pianos/*/regions.csv")}
+    if instrument not in there:
+        listed = ", ".join(sorted(there)) or "none"
+        raise UsageError(f"--only {instrument!r}: no such instrument; there are: {listed}")
+    return sorted(there - {instrument})
 
 
-def report_skipped(sources: Sources, console: Console) -> None:
-    """Name every recording that could not be used, and count them."""
-    skipped = [(piano.name, reason) for piano in sources.pianos for reason in piano.skipped]
-    for name, reason in skipped:
-        console.print(f"skipped {name}/{reason}", highlight=False)
-    if skipped:
-        console.print(f"{len(skipped)} recordings skipped")
+def conditions_of(clean: bool, playing: str | None, sources: Sources) -> Conditions:
+    """The usual conditions, or only dry sound, or only one kind of playing, or both.
+
+    Raises
+    ------
+    UsageError
+        There is no such kind of playing, or no pieces for it in the training folder.
+    """
+    conditions = Conditions(clean=1.0) if clean else Conditions()
+    if playing is None:
+        return conditions
+    silent = {"pop": sources.performances is None, "score": sources.scores is None}
+    possible = [kind for kind in PLAYING if not silent.get(kind)]
+    if playing not in possible:
+        raise UsageError(f"--playing {playing!r}: here it may be {', '.join(possible)}")
+    weights = {kind: float(kind == playing) for kind in PLAYING}
+    return replace(conditions, silence=0.0, **weights)
 
 
 def render_command(
@@ -198,8 +173,15 @@ def render_command(
     duration_s: Annotated[float, typer.Option(help="Length of a segment in seconds.")] = 12.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
     processes: Annotated[int, typer.Option(help="Processes to render with.")] = 1,
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help=RAY_HELP)] = None,
     hold_out: Annotated[
         list[str] | None, typer.Option(help="An instrument that must not be heard; repeatable.")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(help="The one sampled instrument that is heard: to judge with.")
+    ] = None,
+    playing: Annotated[
+        str | None, typer.Option(help="Only this is played: " + ", ".join(PLAYING) + ".")
     ] = None,
     soundfont: Annotated[
         list[str] | None, typer.Option(help="FONT.sf2[:PROGRAM] as one more piano; repeatable.")
@@ -223,18 +205,16 @@ def render_command(
             "hours above 0, segments of at least 0.5 s and one process or more are needed"
         )
     presets = [SoundfontPreset.parse(text) for text in soundfont or []]
-    sources = load_sources(train, cache, hold_out or [], presets, modelled)
-    report_skipped(sources, console)
+    if only is not None and (hold_out or presets or modelled):
+        raise UsageError(
+            "--only names the one instrument: leave out --hold-out, --soundfont and --modelled"
+        )
+    held_out = all_but(only, train) if only is not None else hold_out or []
+    sources = load_sources(train, cache, held_out, presets, modelled)
+    report_skipped(sources.skipped, console)
     segments = max(1, round(hours * 3600.0 / duration_s))
-    conditions = Conditions(clean=1.0) if clean else Conditions()
+    conditions = conditions_of(clean, playing, sources)
     plan = RenderPlan(out, seed, segments, duration_s, conditions)
-    out.mkdir(parents=True, exist_ok=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as progress:
-        render_plan(plan, sources, processes, progress)
+    make_shards(partial(render_shard, plan, sources), plan.paths(), processes, ray, console)
     console.print(f"{segments} segments, {segments * duration_s / 3600.0:.2f} h, in {out}")
+    report_count(sources.skipped, console)

@@ -10,17 +10,21 @@ is learnt from them is the piano and not a repertoire.
 from __future__ import annotations
 
 import io
+import lzma
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import mido
 import numpy as np
+from mido.midifiles.meta import KeySignatureError
 from numpy.typing import ArrayLike, NDArray
 
 from edge.errors import InputError
 from edge.note import HIGHEST_PITCH_MIDI, LOWEST_PITCH_MIDI
+from training.skipped import Skipped
 
 PLAYED_DTYPE = np.dtype(
     [("pitch_midi", "i2"), ("onset_s", "f8"), ("release_s", "f8"), ("velocity", "i2")]
@@ -38,7 +42,9 @@ PEDAL_CONTROLLER = 64
 SUSTAIN_THRESHOLD = 64
 TEMPO_FACTOR = (0.6, 1.5)
 TRANSPOSITION = 6
-MIDI_CACHE_VERSION = 1
+MIDI_CACHE_VERSION = 2
+FEWEST_NOTES = 8
+"""A file with fewer is no piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +150,27 @@ class PieceLibrary:
         return Performance(notes, pedal)
 
 
-def piece_library(pieces: Iterable[Performance]) -> PieceLibrary:
-    """Lay pieces end to end."""
-    kept = [piece for piece in pieces if len(piece.notes) >= 8]
-    if not kept:
-        raise InputError("no MIDI file with at least 8 notes was found")
+def piece_library(pieces: Sequence[Performance]) -> PieceLibrary:
+    """Lay pieces end to end; there must be one at least."""
     return PieceLibrary(
-        notes=np.concatenate([piece.notes for piece in kept]),
-        note_start=np.cumsum([0, *(len(piece.notes) for piece in kept)]),
-        pedal=np.concatenate([piece.pedal for piece in kept]),
-        pedal_start=np.cumsum([0, *(len(piece.pedal) for piece in kept)]),
+        notes=np.concatenate([piece.notes for piece in pieces]),
+        note_start=np.cumsum([0, *(len(piece.notes) for piece in pieces)]),
+        pedal=np.concatenate([piece.pedal for piece in pieces]),
+        pedal_start=np.cumsum([0, *(len(piece.pedal) for piece in pieces)]),
     )
+
+
+UNREADABLE_MIDI = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    ZeroDivisionError,
+    KeySignatureError,
+)
+"""What mido raises for damaged files: every kind seen when bytes were changed at random."""
 
 
 def read_midi(content: bytes) -> Performance:
@@ -168,8 +184,8 @@ def read_midi(content: bytes) -> Performance:
     try:
         midi = mido.MidiFile(file=io.BytesIO(content), clip=True)
         return _performance_of_midi(midi)
-    except (OSError, ValueError, EOFError, KeyError, IndexError) as trouble:
-        raise InputError(f"not a readable MIDI file: {trouble}") from trouble
+    except UNREADABLE_MIDI as trouble:
+        raise InputError(f"not a readable MIDI file: {trouble or 'it is cut short'}") from trouble
 
 
 def _performance_of_midi(midi: mido.MidiFile) -> Performance:
@@ -195,41 +211,81 @@ def _performance_of_midi(midi: mido.MidiFile) -> Performance:
                 pedal.append((pedal_down, now_s))
                 pedal_down = None
     notes = playable(np.array(rows, PLAYED_DTYPE))
+    if np.any(notes["onset_s"] < 0.0):
+        raise ValueError("its time runs backwards")
     return Performance(notes, merged_intervals(np.array(pedal, np.float64).reshape(-1, 2)))
 
 
-def midi_files_in(archive: Path, wanted: Callable[[str], bool]) -> Iterator[bytes]:
-    """Contents of the MIDI files in a tar archive (or a folder) whose path is wanted."""
-    if archive.is_dir():
-        for path in sorted(archive.rglob("*.mid")):
-            if wanted(str(path)):
-                yield path.read_bytes()
-        return
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            if member.isfile() and member.name.endswith(".mid") and wanted(member.name):
-                file = tar.extractfile(member)
-                if file is not None:
-                    yield file.read()
-
-
-def load_library(
-    archive: Path, cache_dir: Path | None, wanted: Callable[[str], bool] = lambda path: True
-) -> PieceLibrary:
-    """Pieces of an archive of MIDI files; parsed once if there is a folder to remember them in.
+def midi_files_in(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the MIDI files in a tar archive (or a folder) whose path is wanted.
 
     Raises
     ------
     InputError
-        The archive is missing or holds no usable MIDI file.
+        The archive is damaged; what lies before the damage has been given.
+    """
+    if archive.is_dir():
+        for path in sorted(archive.rglob("*.mid")):
+            if wanted(str(path)):
+                yield str(path.relative_to(archive)), path.read_bytes()
+        return
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if member.isfile() and member.name.endswith(".mid") and wanted(member.name):
+                    file = tar.extractfile(member)
+                    if file is not None:
+                        yield member.name, file.read()
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as trouble:
+        raise InputError(f"a damaged archive: {trouble or 'it is cut short'}") from trouble
+
+
+def read_pieces(
+    archive: Path, wanted: Callable[[str], bool]
+) -> tuple[list[Performance], list[Skipped]]:
+    """The pieces of an archive of MIDI files, and the files that are not pieces."""
+    pieces: list[Performance] = []
+    skipped: list[Skipped] = []
+    files = midi_files_in(archive, wanted)
+    while True:
+        try:
+            name, content = next(files)
+        except StopIteration:
+            return pieces, skipped
+        except InputError as damaged:
+            return pieces, [*skipped, Skipped(archive.name, str(damaged))]
+        try:
+            piece = read_midi(content)
+        except InputError as trouble:
+            skipped.append(Skipped(f"{archive.name}/{name}", str(trouble)))
+            continue
+        if len(piece.notes) >= FEWEST_NOTES:
+            pieces.append(piece)
+        else:
+            reason = f"{len(piece.notes)} notes: a piece has {FEWEST_NOTES} or more"
+            skipped.append(Skipped(f"{archive.name}/{name}", reason))
+
+
+def load_library(
+    archive: Path, cache_dir: Path | None, wanted: Callable[[str], bool] = lambda path: True
+) -> tuple[PieceLibrary | None, list[Skipped]]:
+    """Pieces of an archive of MIDI files, and the files that are not used.
+
+    Parsed once, if there is a folder to remember them in. No library where there is no archive,
+    or no piece in it.
     """
     if not archive.exists():
-        raise InputError(f"{archive} does not exist: give an archive or folder of MIDI files")
+        return None, []
     cache = None if cache_dir is None else cache_dir / f"{archive.name}.v{MIDI_CACHE_VERSION}.npz"
     if cache is not None and cache.is_file():
         with np.load(cache) as stored:
-            return PieceLibrary(**{name: stored[name] for name in stored.files})
-    library = piece_library(_readable(midi_files_in(archive, wanted)))
+            arrays = {name: stored[name] for name in stored.files}
+        skipped = [Skipped(name, reason) for name, reason in arrays.pop("skipped").tolist()]
+        return PieceLibrary(**arrays), skipped
+    pieces, skipped = read_pieces(archive, wanted)
+    if not pieces:
+        return None, skipped or [Skipped(archive.name, "no MIDI file in it")]
+    library = piece_library(pieces)
     if cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
         unfinished = cache.with_suffix(".part.npz")
@@ -239,17 +295,10 @@ def load_library(
             note_start=library.note_start,
             pedal=library.pedal,
             pedal_start=library.pedal_start,
+            skipped=np.array([(s.name, s.reason) for s in skipped], np.str_).reshape(-1, 2),
         )
         unfinished.replace(cache)
-    return library
-
-
-def _readable(contents: Iterable[bytes]) -> Iterator[Performance]:
-    for content in contents:
-        try:
-            yield read_midi(content)
-        except InputError:
-            continue
+    return library, skipped
 
 
 # --- the hands ------------------------------------------------------------------------------

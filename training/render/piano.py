@@ -1,12 +1,11 @@
 """A sampled piano: recordings of single keys, and how any key is played from them.
 
-A sample set lists its recordings in ``regions.csv``: which keys and velocities each one
-serves and where its attack lies. Here every recording is brought to 16 kHz once, cut a
-few milliseconds before its acoustic onset, and measured: its level over the first 0.3 s
-after the hammer. A struck key is then the recording nearest in key and velocity, read at
-another speed (four-point cubic interpolation) to reach the pitch, scaled to the loudness
-that the velocity asks for, and made darker or brighter by a first-order shelf where the
-recording was played harder or softer than that.
+Every recording is cut a few milliseconds before its acoustic onset, and measured: its level
+over the first 0.3 s after the hammer. A struck key is then the recording nearest in key and
+velocity, read at another speed (four-point cubic interpolation) to reach the pitch, scaled to
+the loudness that the velocity asks for, and made darker or brighter by a first-order shelf
+where the recording was played harder or softer than that. How recordings come from a folder,
+and which are refused, is in `training.render.recordings`.
 
 Sets differ in what their levels mean: some kept the dynamics of the recording, some had
 every file brought to full scale. So the measured level is taken out and a velocity curve
@@ -15,15 +14,12 @@ common to all is put in; a set keeps its own balance of bass to treble.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import soundfile as sf
 from numpy.typing import NDArray
-from scipy.signal import butter, lfilter, resample_poly, sosfilt
+from scipy.signal import butter, lfilter, sosfilt
 
 from edge.errors import InputError
 from edge.note import HIGHEST_PITCH_MIDI, LOWEST_PITCH_MIDI, pitch_to_hz
@@ -44,11 +40,6 @@ ATTACK_SEARCH_SAMPLES = 1_600
 LEVEL_WINDOW_SAMPLES = 4_800
 END_FADE_SAMPLES = 800
 SILENT_PEAK = 1e-3
-MISLABELLED_CENTS = 130.0
-"""A recording that sounds further than this from its listed key is skipped. The furthest of
-the seven sets in hand is a C8 at 100 cents, of old uprights at 80."""
-HIGHEST_COMB_PITCH_MIDI = 80
-
 LOUD_VELOCITY = 110
 """The velocity whose recordings give a set its balance between the registers."""
 SHELF_DB_PER_VELOCITY = 0.25
@@ -63,18 +54,6 @@ INSTRUMENT_OF_SET = {
     "grand_yamahaC3_headroom_decca": "grand_yamahaC3_headroom",
 }
 """Sample sets of one and the same piano; a set not named here is its own instrument."""
-
-SOUNDS_HIGHER_CENTS = {
-    "grand_yamahaC5_salamander": {108: 55.0},
-    "grand_yamahaC3_headroom_close": {108: 40.0},
-    "grand_yamahaC3_headroom_decca": {108: 40.0},
-}
-"""Set -> key of the recording -> cents by which it is taken down when played. These C8 were
-measured 80 to 100 cents above equal temperament: a stretched tuning makes 30 to 50, the rest
-would sound a key higher than its label."""
-
-SKIPPED_SAMPLES: dict[str, dict[str, str]] = {}
-"""Set name -> sample -> why it is not used."""
 
 
 def instrument_of(set_name: str) -> str:
@@ -114,6 +93,19 @@ class PianoSample:
         return 100.0 if low <= 20 and self.hivel == 127 else (low + self.hivel) / 2.0
 
 
+def _envelope(samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    """RMS over the last 2 ms above 60 Hz, so that rumble does not count."""
+    rumble = butter(2, 60.0, "highpass", fs=SAMPLE_RATE_HZ, output="sos")
+    power = np.square(sosfilt(rumble, samples))
+    window = np.full(RISE_WINDOW_SAMPLES, 1.0 / RISE_WINDOW_SAMPLES)
+    envelope: NDArray[np.float64] = np.sqrt(np.convolve(power, window)[: len(power)])
+    return envelope
+
+
+def _rise(envelope: NDArray[np.float64]) -> int:
+    return int(np.argmax(envelope > RISE_FRACTION * envelope.max()))
+
+
 def acoustic_onset(samples: NDArray[np.float32], listed_onset_samples: int) -> int:
     """Index at which a recorded key begins to sound.
 
@@ -127,15 +119,15 @@ def acoustic_onset(samples: NDArray[np.float32], listed_onset_samples: int) -> i
     listed_onset_samples : int
         Where ``regions.csv`` puts the attack; the search begins 10 ms before it.
     """
-    rumble = butter(2, 60.0, "highpass", fs=SAMPLE_RATE_HZ, output="sos")
     start = max(0, listed_onset_samples - 160)
     stop = listed_onset_samples + ATTACK_SEARCH_SAMPLES
-    power = np.square(sosfilt(rumble, samples[:stop]))
-    envelope = np.sqrt(
-        np.convolve(power, np.full(RISE_WINDOW_SAMPLES, 1.0 / RISE_WINDOW_SAMPLES))[: len(power)]
-    )[start:]
-    rise = start + int(np.argmax(envelope > RISE_FRACTION * envelope.max()))
+    rise = start + _rise(_envelope(samples[:stop])[start:])
     return max(0, rise - RISE_DELAY_SAMPLES)
+
+
+def first_attack(samples: NDArray[np.float32]) -> int:
+    """Index at which a recording begins to sound, whatever a list says: for checking the list."""
+    return max(0, _rise(_envelope(samples)) - RISE_DELAY_SAMPLES)
 
 
 def cut_at_onset(samples: NDArray[np.float32], onset: int) -> NDArray[np.float32]:
@@ -151,44 +143,6 @@ def cut_at_onset(samples: NDArray[np.float32], onset: int) -> NDArray[np.float32
     end = min(END_FADE_SAMPLES, len(cut))
     cut[len(cut) - end :] *= np.linspace(1.0, 0.0, end, dtype=np.float32)
     return cut
-
-
-def without_rumble(samples: NDArray[np.float32], pitch_midi: float) -> NDArray[np.float32]:
-    """A recorded key without what lies below its fundamental (and below 60 Hz).
-
-    A studio's rumble is heard once in a real recording; here it would begin and end with
-    every note, and grow with the soft recordings that are played louder than they were.
-    """
-    corner_hz = float(np.clip(0.6 * pitch_to_hz(pitch_midi), 15.0, 60.0))
-    sections = butter(2, corner_hz, "highpass", fs=SAMPLE_RATE_HZ, output="sos")
-    return np.asarray(sosfilt(sections, samples), dtype=np.float32)
-
-
-def sounding_cents(samples: NDArray[np.float32], pitch_midi: float) -> float:
-    """How far a cut recording sounds from the pitch it is listed at, within 7 semitones.
-
-    Up to ``HIGHEST_COMB_PITCH_MIDI`` the shift at which a comb of six partials finds most
-    (log) energy; above, where 8 kHz leaves few partials, the strongest peak near the
-    fundamental. Good to about 50 cents, which is enough to find a wrong label.
-    """
-    start = ONSET_MARGIN_SAMPLES + 200
-    high = pitch_midi > HIGHEST_COMB_PITCH_MIDI  # rings briefly, then other strings answer
-    window = samples[start : start + (4_096 if high else 16_384)]
-    if len(window) < 2_048:
-        return 0.0
-    spectrum = np.abs(np.fft.rfft(window * np.hanning(len(window)), 32_768))
-    fundamental_hz = pitch_to_hz(pitch_midi)
-    bin_hz = SAMPLE_RATE_HZ / 32_768
-    cents = np.arange(-700.0, 701.0, 10.0)
-    shifted_hz = fundamental_hz * 2.0 ** (cents / 1200.0)
-    bins = np.arange(len(spectrum))
-    if high:
-        return float(cents[np.argmax(np.interp(shifted_hz / bin_hz, bins, spectrum))])
-    log_spectrum = np.log(spectrum + 1e-3 * spectrum.max())
-    found = np.zeros(len(cents))
-    for partial in range(1, 7):
-        found += np.interp(partial * shifted_hz / bin_hz, bins, log_spectrum)
-    return float(cents[np.argmax(found)])
 
 
 def level_db(samples: NDArray[np.float32]) -> float:
@@ -260,15 +214,12 @@ class SampledPiano:
         For each key from 21 to 108 the samples that serve it, softest first.
     register_db : float64, shape (128,)
         The set's own loudness per key, relative to its mean.
-    skipped : tuple of str
-        "sample: reason" for recordings that could not be used.
     """
 
     name: str
     instrument: str
     layers: dict[int, tuple[PianoSample, ...]]
     register_db: NDArray[np.float64]
-    skipped: tuple[str, ...] = field(default=())
 
     def sample_for(self, pitch_midi: int, velocity: float) -> PianoSample:
         """The recording that serves this key at this velocity (the nearest, if none does)."""
@@ -366,7 +317,6 @@ def _layers_by_key(samples: Sequence[PianoSample]) -> dict[int, tuple[PianoSampl
 def sampled_piano(
     name: str,
     samples: Sequence[PianoSample],
-    skipped: Sequence[str] = (),
     instrument: str | None = None,
 ) -> SampledPiano:
     """A piano from its recordings.
@@ -377,112 +327,10 @@ def sampled_piano(
         No recording is left to play.
     """
     if not samples:
-        raise InputError(f"piano {name!r} has no usable sample; {len(skipped)} were skipped")
+        raise InputError(f"piano {name!r} has no usable sample")
     return SampledPiano(
         name=name,
         instrument=instrument or instrument_of(name),
         layers=_layers_by_key(samples),
         register_db=_register_balance(samples),
-        skipped=tuple(skipped),
     )
-
-
-def _read_16k(path: Path) -> NDArray[np.float32]:
-    samples, rate = sf.read(path, dtype="float32", always_2d=True)
-    mono = samples.mean(axis=1)
-    if rate != SAMPLE_RATE_HZ:
-        common = np.gcd(rate, SAMPLE_RATE_HZ)
-        mono = resample_poly(mono, SAMPLE_RATE_HZ // common, rate // common)
-    return np.asarray(mono, dtype=np.float32)
-
-
-def _cut_recording(folder: Path, row: dict[str, str]) -> NDArray[np.float32]:
-    recording = _read_16k(folder / row["sample"])
-    if np.max(np.abs(recording), initial=0.0) < SILENT_PEAK:
-        raise InputError("silent")
-    listed = int(float(row["onset_s"] or 0.0) * SAMPLE_RATE_HZ)
-    key = int(row["pitch_keycenter"])
-    recording = without_rumble(recording, key)
-    cut = cut_at_onset(recording, acoustic_onset(recording, listed))
-    cents = sounding_cents(cut, key)
-    if abs(cents) > MISLABELLED_CENTS:
-        raise InputError(f"sounds {cents:+.0f} cents from its key {key}: mislabelled?")
-    return cut
-
-
-def _sample_of_row(
-    folder: Path, row: dict[str, str], recordings: dict[str, NDArray[np.float32]]
-) -> PianoSample:
-    """A row's sample; a recording that serves several rows is read once."""
-    if row["sample"] not in recordings:
-        recordings[row["sample"]] = _cut_recording(folder, row)
-    cut = recordings[row["sample"]]
-    key = int(row["pitch_keycenter"])
-    higher_cents = SOUNDS_HIGHER_CENTS.get(folder.name, {}).get(key, 0.0)
-    return PianoSample(
-        name=row["sample"],
-        samples=cut,
-        pitch_midi=key + (higher_cents - float(row["tune_cents"] or 0.0)) / 100.0,
-        lokey=int(row["lokey"]),
-        hikey=int(row["hikey"]),
-        lovel=int(row["lovel"]),
-        hivel=int(row["hivel"]),
-        level_db=level_db(cut),
-    )
-
-
-def load_piano(folder: Path) -> SampledPiano:
-    """Load one sample set.
-
-    Raises
-    ------
-    InputError
-        No ``regions.csv``, a column is missing, or no sample can be used.
-    """
-    regions = folder / "regions.csv"
-    if not regions.is_file():
-        raise InputError(f"{folder} has no regions.csv: not a sample set this renderer can read")
-    with regions.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    samples: list[PianoSample] = []
-    skipped: list[str] = []
-    recordings: dict[str, NDArray[np.float32]] = {}
-    known_bad = SKIPPED_SAMPLES.get(folder.name, {})
-    for row in rows:
-        if row.get("sample") in known_bad:
-            skipped.append(f"{row['sample']}: {known_bad[row['sample']]}")
-            continue
-        try:
-            samples.append(_sample_of_row(folder, row, recordings))
-        except KeyError as missing:
-            raise InputError(f"{regions} has no column {missing}") from missing
-        except (InputError, OSError, ValueError, RuntimeError) as trouble:
-            skipped.append(f"{row['sample']}: {trouble}")
-    return sampled_piano(folder.name, samples, skipped)
-
-
-def load_pianos(folder: Path, held_out: Collection[str] = ()) -> list[SampledPiano]:
-    """Load every sample set below ``folder``, except the instruments held out.
-
-    Parameters
-    ----------
-    folder : Path
-        Folders with ``regions.csv`` each.
-    held_out : collection of str
-        Instruments (or set names); every set of such an instrument stays out.
-
-    Raises
-    ------
-    InputError
-        A held-out name matches nothing, or nothing is left.
-    """
-    folders = sorted(path.parent for path in folder.glob("*/regions.csv"))
-    names = {path.name for path in folders}
-    for name in held_out:
-        if name not in names and name not in {instrument_of(known) for known in names}:
-            raise InputError(f"cannot hold out {name!r}: the sets here are {sorted(names)}")
-    excluded = {instrument_of(name) for name in held_out}
-    chosen = [path for path in folders if instrument_of(path.name) not in excluded]
-    if not chosen:
-        raise InputError(f"no sample set with a regions.csv to play below {folder}")
-    return [load_piano(path) for path in chosen]

@@ -21,7 +21,8 @@ from training.render import performance as playing
 from training.render import room
 from training.render.modelled import MODELLED_INSTRUMENT, modelled_piano
 from training.render.performance import Performance, PieceLibrary
-from training.render.piano import SAMPLE_RATE_HZ, SampledPiano, instrument_of, load_pianos
+from training.render.piano import SAMPLE_RATE_HZ, SampledPiano, instrument_of
+from training.render.recordings import load_pianos
 from training.render.soundfont import SoundfontPreset, load_soundfont
 from training.render.synthesis import (
     draw_touch,
@@ -29,6 +30,7 @@ from training.render.synthesis import (
     open_strings,
     sounding_end_s,
 )
+from training.skipped import Skipped
 
 NOTE_DTYPE = np.dtype(
     [
@@ -65,12 +67,15 @@ class Sources:
         Played pieces with velocities; scores at nominal tempo.
     string_responses : tuple of float32 arrays
         Open strings to answer under the pedal.
+    skipped : tuple of Skipped
+        What of the training folder cannot be used.
     """
 
     pianos: tuple[SampledPiano, ...]
     performances: PieceLibrary | None = None
     scores: PieceLibrary | None = None
     string_responses: tuple[NDArray[np.float32], ...] = field(default=())
+    skipped: tuple[Skipped, ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,35 +168,36 @@ def load_sources(
     """
     held_out_fonts = {preset.instrument for preset in soundfonts} & set(held_out)
     held_out_sets = [name for name in held_out if name not in held_out_fonts]
-    pianos = load_pianos(train_folder / "pianos", held_out_sets)
+    pianos, skipped = load_pianos(train_folder / "pianos", held_out_sets)
     pianos += [
         load_soundfont(preset, cache_dir)
         for preset in soundfonts
         if preset.instrument not in {instrument_of(name) for name in held_out}
     ]
     pianos += [modelled_piano(number) for number in range(modelled)]
-    pop = train_folder / "performances" / "pop909.tar.xz"
-    scores = train_folder / "scores_cc_by_midi.tar.xz"
-    return make_sources(
-        pianos,
-        playing.load_library(pop, cache_dir, lambda path: "/versions/" not in path)
-        if pop.exists()
-        else None,
-        playing.load_library(scores, cache_dir) if scores.exists() else None,
+    performances, unread = playing.load_library(
+        train_folder / "performances" / "pop909.tar.xz",
+        cache_dir,
+        lambda path: "/versions/" not in path,
     )
+    scores, unread_scores = playing.load_library(
+        train_folder / "scores_cc_by_midi.tar.xz", cache_dir
+    )
+    return make_sources(pianos, performances, scores, [*skipped, *unread, *unread_scores])
 
 
 def make_sources(
     pianos: Sequence[SampledPiano],
     performances: PieceLibrary | None = None,
     scores: PieceLibrary | None = None,
+    skipped: Sequence[Skipped] = (),
 ) -> Sources:
     """Sources from their parts, with the open strings built."""
     if not pianos:
         raise InputError("no piano to render with: load at least one sample set")
     rng = segment_rng(STRING_SEED, 0)
     strings = tuple(open_strings(rng) for _ in range(STRING_RESPONSES))
-    return Sources(tuple(pianos), performances, scores, strings)
+    return Sources(tuple(pianos), performances, scores, strings, tuple(skipped))
 
 
 def draw_performance(

@@ -1,0 +1,331 @@
+"""Many hands: numbered shards handed out to whoever is free, here or on other machines.
+
+A shard depends on its number and on what was sent to the hands at the start, on nothing else; so
+it does not matter who makes it, in which order, or how often it was begun. It comes back as bytes
+and is written by the one who handed it out: machines that help need no disk in common. Hands that
+die give their shard to others.
+
+Two kinds of hands do the same work: processes of this machine (`LocalProcesses`) and the
+processors of a Ray cluster (`RayCluster`).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import signal
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from edge.errors import InputError, UsageError
+
+ShardKey = int | tuple[int, int]
+"""A shard's number, or its seed and number where shards of several seeds are made."""
+Content = bytes | dict[str, bytes]
+"""A shard as it is stored: a file, or a folder's files by name."""
+MakeShard = Callable[[Any], Content]
+RAY_HELP = "Render on a Ray cluster: auto, or HOST:PORT of its head. Needs the extra `ray`."
+MOST_LOSSES = 3
+"""A shard whose hands died so often is what kills them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The hands that made a shard died, and how."""
+
+    reason: str
+
+
+class Hands(Protocol):
+    """Whoever makes shards."""
+
+    def has_free(self) -> bool:
+        """Whether one more shard would be begun at once."""
+
+    def give(self, shard: ShardKey) -> None:
+        """Have a shard made."""
+
+    def next_done(self) -> tuple[ShardKey, Content | Lost]:
+        """Wait for the next shard that is made, or lost with its hands.
+
+        Raises
+        ------
+        Exception
+            Whatever making it raised.
+        """
+
+
+def make_all(
+    hands: Hands, shards: Iterable[ShardKey], keep: Callable[[ShardKey, Content], None]
+) -> None:
+    """Have every shard made and kept, each once.
+
+    Raises
+    ------
+    InputError
+        A shard was lost ``MOST_LOSSES`` times.
+    """
+    waiting = deque(shards)
+    losses: Counter[ShardKey] = Counter()
+    being_made = 0
+    while waiting or being_made:
+        while waiting and hands.has_free():
+            hands.give(waiting.popleft())
+            being_made += 1
+        shard, content = hands.next_done()
+        being_made -= 1
+        if not isinstance(content, Lost):
+            keep(shard, content)
+            continue
+        losses[shard] += 1
+        if losses[shard] == MOST_LOSSES:
+            raise InputError(
+                f"shard {shard} was lost {MOST_LOSSES} times with whoever made it "
+                f"({content.reason}; memory may have run out): the shards so far are whole, run "
+                "the same command again with fewer processes"
+            )
+        waiting.append(shard)
+
+
+def store(path: Path, content: Content) -> None:
+    """Write a shard; it gets its name when it is whole.
+
+    Raises
+    ------
+    InputError
+        The disk is full, or the folder may not be written to.
+    """
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            unfinished.write_bytes(content)
+        else:
+            unfinished.mkdir()
+            for name, file_content in content.items():
+                (unfinished / name).write_bytes(file_content)
+        unfinished.rename(path)
+    except OSError as trouble:
+        raise InputError(
+            f"cannot write {path}: {trouble.strerror}; the shards so far are whole: run the same "
+            "command again when that is mended"
+        ) from trouble
+
+
+# --- processes of this machine --------------------------------------------------------------
+
+
+def _serve(connection: Connection, of_others: Sequence[Connection], make: MakeShard) -> None:
+    """Make the shards whose numbers come through a pipe, until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is the parent's to handle
+    for other in of_others:  # inherited; a pipe closes when nobody holds its end
+        other.close()
+    while True:
+        try:
+            shard = connection.recv()
+        except EOFError:
+            return
+        try:
+            answer: Content | Exception = make(shard)
+        except Exception as trouble:  # noqa: BLE001 - told to the parent, which raises it
+            trouble.add_note(traceback.format_exc())
+            answer = trouble
+        connection.send(answer)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Worker:
+    process: ForkProcess
+    connection: Connection
+
+
+class LocalProcesses(AbstractContextManager["LocalProcesses"]):
+    """Processes forked from this one, so that all share one copy of the pianos."""
+
+    def __init__(self, make: MakeShard, processes: int) -> None:
+        self._make = make
+        self._idle: list[_Worker] = []
+        self._busy: dict[_Worker, ShardKey] = {}
+        for _ in range(processes):
+            self._begin_worker()
+
+    def _begin_worker(self) -> None:
+        context = multiprocessing.get_context("fork")
+        ours, theirs = context.Pipe()
+        others = [worker.connection for worker in (*self._idle, *self._busy)]
+        process = context.Process(
+            target=_serve, args=(theirs, [*others, ours], self._make), daemon=True
+        )
+        process.start()
+        theirs.close()
+        self._idle.append(_Worker(process, ours))
+
+    def has_free(self) -> bool:
+        return bool(self._idle)
+
+    def give(self, shard: ShardKey) -> None:
+        worker = self._idle.pop()
+        self._busy[worker] = shard
+        # One that died while it was idle has closed its pipe, as `next_done` will find.
+        with suppress(BrokenPipeError):
+            worker.connection.send(shard)
+
+    def next_done(self) -> tuple[ShardKey, Content | Lost]:
+        ready = wait([worker.connection for worker in self._busy])
+        worker = next(worker for worker in self._busy if worker.connection in ready)
+        shard = self._busy.pop(worker)
+        try:
+            answer = worker.connection.recv()
+        except (EOFError, OSError):
+            worker.process.join()
+            worker.connection.close()
+            self._begin_worker()
+            return shard, Lost(f"a process ended with code {worker.process.exitcode}")
+        self._idle.append(worker)
+        if isinstance(answer, Exception):
+            raise answer
+        return shard, answer
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        for worker in (*self._idle, *self._busy):
+            worker.connection.close()
+            worker.process.terminate()
+            worker.process.join()
+
+
+# --- a Ray cluster --------------------------------------------------------------------------
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as missing:
+        raise UsageError(
+            "--ray needs Ray on every machine that helps: install the extra `ray` "
+            "(pip install 'sostenuto[train,ray]')"
+        ) from missing
+    return ray
+
+
+def _make_remotely(make: MakeShard, shard: ShardKey) -> Content:
+    return make(shard)
+
+
+class RayCluster(AbstractContextManager["RayCluster"]):
+    """The processors of a Ray cluster which this machine has joined.
+
+    What all shards need (the pianos above all) is sent to each machine once and shared there by
+    its processes. A machine may join or leave while the work goes on.
+
+    Raises
+    ------
+    UsageError
+        Ray is not installed, or no cluster is found at the address.
+    """
+
+    def __init__(self, make: MakeShard, address: str) -> None:
+        self._ray = _ray()
+        try:
+            self._ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, ValueError, RuntimeError) as trouble:
+            raise UsageError(
+                f"no Ray cluster at {address!r}: start one with `ray start --head`, join it on "
+                "every other machine with `ray start --address=HEAD:6379`, then give --ray auto"
+            ) from trouble
+        self._made = self._ray.put(make)
+        # Lost shards are given anew by `make_all`, as those of local processes are.
+        self._make = self._ray.remote(num_cpus=1, max_retries=0)(_make_remotely)
+        self._being_made: dict[Any, ShardKey] = {}
+
+    def has_free(self) -> bool:
+        processors = int(self._ray.cluster_resources().get("CPU", 0))
+        return len(self._being_made) < max(1, processors)
+
+    def give(self, shard: ShardKey) -> None:
+        self._being_made[self._make.remote(self._made, shard)] = shard
+
+    def next_done(self) -> tuple[ShardKey, Content | Lost]:
+        (done, *_), _ = self._ray.wait(list(self._being_made), num_returns=1)
+        shard = self._being_made.pop(done)
+        try:
+            content: Content = self._ray.get(done)
+        except self._ray.exceptions.RayTaskError as failed:
+            raise failed.cause from failed
+        except self._ray.exceptions.RayError as lost:
+            return shard, Lost(str(lost).splitlines()[0])
+        return shard, content
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self._ray.shutdown()
+
+
+# --- what the commands call -----------------------------------------------------------------
+
+
+def make_shards(
+    make: MakeShard,
+    paths: Mapping[Any, Path],
+    processes: int,
+    ray_address: str | None,
+    console: Console,
+) -> None:
+    """Make and store every shard that is missing, with a progress bar.
+
+    Parameters
+    ----------
+    make : callable
+        Shard number -> its content; with everything it needs picklable (for Ray).
+    paths : mapping of number (or seed and number) to Path
+        Where each shard belongs; one that is there already is not made again.
+    processes : int
+        Of this machine; not used with Ray.
+    ray_address : str, optional
+        ``auto``, or HOST:PORT of a cluster's head.
+    console : Console
+    """
+    missing = [shard for shard, path in paths.items() if not path.exists()]
+    bar = Progress(
+        TextColumn("rendering"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    if not missing:
+        return
+    # Hands first, then the bar: it has a thread, and a fork should not fall into its work.
+    hands: LocalProcesses | RayCluster
+    if ray_address is None:
+        hands = LocalProcesses(make, min(processes, len(missing)))
+    else:
+        hands = RayCluster(make, ray_address)
+    with hands, bar:
+        task = bar.add_task("rendering", total=len(paths), completed=len(paths) - len(missing))
+
+        def keep(shard: ShardKey, content: Content) -> None:
+            store(paths[shard], content)
+            bar.advance(task)
+
+        make_all(hands, missing, keep)
