@@ -7,8 +7,7 @@ form of the model loses in activations and in notes, and writes NAME.tflite and 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,21 +23,20 @@ from edge.errors import InputError
 from edge.features import harmonic_cube
 from edge.manifest import Manifest, Training, read_manifest
 from edge.model import NoteModel
-from edge.note import NoteEvent
 from edge.resources import models_dir
 from edge.segmentation import SegmentationParameters
 from training.architecture import Architecture
-from training.command import scores_of_ear
 from training.evaluation import mean_scores
+from training.hearing import scores_of_ear
+from training.judging import heard, heard_in_keras, played_segments
 from training.shards import LEVELS, Shard, load_shard
-from training.thresholds import Judged, fit_thresholds
+from training.thresholds import fit_thresholds
 from training.train import averaged_model
 
 Float32 = NDArray[np.float32]
 
 # Playing that the quantisation is fitted to: enough for every register at every level.
 CALIBRATION_SEGMENTS = 24
-JUDGED_SEGMENTS = 60
 
 _to_people = Console(stderr=True)
 
@@ -79,17 +77,17 @@ def convert_command(
     eight_bits = convert(sequence, architecture, calibration)
     log(f"int8: {len(eight_bits.content)} bytes, operators {eight_bits.operators}")
     rough = written(eight_bits, title, SegmentationParameters(), {})
-    judging = _played(load_shard(path) for path in sorted((run / "judging").glob("*.npz")))
-    heard = _heard(judging, _on_device(rough, eight_bits.content), architecture)
-    thresholds = fit_thresholds(heard, report=log)
+    judging, hop_s = played_segments(run / "judging"), architecture.features.hop_s
+    in_int8 = heard(judging, _on_device(rough, eight_bits.content), hop_s)
+    thresholds = fit_thresholds(in_int8, report=log)
 
     floating = convert(sequence, architecture, [], quantise=False)
     plain = msgspec.structs.replace(rough, quantisation="float32", states=floating.states)
     forms = compare(
         {
-            "Keras": _heard(judging, _in_keras(sequence), architecture),
-            "TFLite float": _heard(judging, _on_device(plain, floating.content), architecture),
-            "TFLite int8": heard,
+            "Keras": heard_in_keras(judging, sequence, architecture),
+            "TFLite float": heard(judging, _on_device(plain, floating.content), hop_s),
+            "TFLite int8": in_int8,
         },
         thresholds,
         rough.warm_up_frames,
@@ -141,50 +139,11 @@ def _spectra(shards: Sequence[Shard], count: int) -> list[np.ndarray]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Played:
-    """A segment kept apart: its spectrum, and the notes that begin in it."""
-
-    spectrum: Float32
-    notes: tuple[NoteEvent, ...]
-
-
-def _played(shards: Iterable[Shard]) -> list[_Played]:
-    played = []
-    for shard in shards:
-        for levels, notes in zip(shard.spectra, shard.notes, strict=True):
-            begun = tuple(
-                NoteEvent(int(n["pitch"]), float(n["onset_s"]), float(n["offset_s"]), 64, 1.0)
-                for n in notes
-                if n["onset_s"] >= 0
-            )
-            if begun:
-                played.append(_Played(levels.astype(np.float32) / LEVELS, begun))
-    if not played:
-        raise InputError("the run has nothing to judge by: its folder judging/ is empty")
-    return played[:JUDGED_SEGMENTS]
-
-
-def _heard(
-    played: Sequence[_Played], hear: Callable[[Float32], Float32], architecture: Architecture
-) -> list[Judged]:
-    hop_s = architecture.features.hop_s
-    return [Judged(hear(one.spectrum), one.notes, hop_s) for one in played]
-
-
 def _on_device(manifest: Manifest, content: bytes) -> Callable[[Float32], Float32]:
     model = NoteModel(manifest, content)
 
     def hear(spectrum: Float32) -> Float32:
         activations = model.push(harmonic_cube(spectrum, manifest.features))
         return np.concatenate([activations, model.flush()])
-
-    return hear
-
-
-def _in_keras(sequence: Any) -> Callable[[Float32], Float32]:
-    def hear(spectrum: Float32) -> Float32:
-        logits = np.asarray(sequence(spectrum[None]))[0]
-        return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
 
     return hear

@@ -24,6 +24,7 @@ HEADS = ("onset", "sounding", "offset", "velocity", "held")
 # Frames of the past, keys across, and whether the keys reach: the six blocks of either ear.
 _BLOCKS = ((5, 5, True), (5, 3, False), (5, 5, True), (7, 3, False), (7, 5, True), (9, 3, False))
 LOOKAHEAD_FRAMES = 6
+CONV3D_REFERENCE = "conv3d_reference"
 
 
 class BlockShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +51,8 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Whether a block adds to what it was given.
     recurrent_units : int
         Channels per key that remember for as long as they learn to, after the last block.
+    harmonic_stack : bool
+        Whether a bin sees its partials, or its own frequency only.
     """
 
     family: str
@@ -62,6 +65,7 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     groups: int = 1
     skips: bool = True
     recurrent_units: int = 0
+    harmonic_stack: bool = True
 
     @property
     def lookahead_frames(self) -> int:
@@ -85,6 +89,11 @@ def separable3d(
 def compressed(channels: int = 40, lookahead_frames: int = LOOKAHEAD_FRAMES) -> Architecture:
     """For the smallest boards: inverted residuals (Sandler et al. 2018)."""
     return _ear("compressed", channels, 6, 96, 16, lookahead_frames, None)
+
+
+def conv3d_reference(channels: int = 6) -> Architecture:
+    """Plain 3D convolutions that see as far in time and pitch, in floats: for comparison only."""
+    return _ear(CONV3D_REFERENCE, channels, 1, 0, channels, LOOKAHEAD_FRAMES, None)
 
 
 def _ear(

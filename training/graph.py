@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import keras
 from keras import layers, ops
 
-from training.architecture import HEADS, Architecture, BlockShape
+from training.architecture import CONV3D_REFERENCE, HEADS, Architecture, BlockShape
 
 # Width of a reach in keys: 28 semitones, the fifth partial, to either side.
 REACH_KEYS = 57
@@ -197,6 +197,9 @@ def _recurrent(x: Any, a: Architecture, mode: _Mode) -> Any:
 
 
 def _graph(cube: Any, a: Architecture, mode: _Mode) -> Any:
+    if not a.harmonic_stack:
+        own = a.features.harmonics.index(1)
+        cube = cube[..., own : own + 1]
     stem = BlockShape(a.stem_past_frames, a.stem_future_frames, STEM_BINS)
     x, _ = _depthwise(cube, stem, "stem", mode)
     x = _pointwise(x, a.stem_channels, "stem")
@@ -230,6 +233,10 @@ def heads(x: Any) -> Any:
 def sequence_model(a: Architecture) -> Any:
     """Keras model over whole sequences: spectrum (batch, time, bins) to logits (…, 88, 5)."""
     spectrum, cube = cube_of(a)
+    if a.family == CONV3D_REFERENCE:
+        from training.conv3d_reference import reference_graph
+
+        return keras.Model(spectrum, reference_graph(cube, a), name=a.family)
     return keras.Model(spectrum, _graph(cube, a, _Sequence()), name=a.family)
 
 

@@ -31,10 +31,12 @@ class Schedule:
     """How long and how fast.
 
     ``layer_decay`` below 1 lets each block learn so much slower than the one above it, and the
-    heads fastest.
+    heads fastest. With ``steps`` the run is as long as that and not by the clock, so that runs on a
+    machine shared with others can be compared.
     """
 
     hours: float
+    steps: int = 0
     peak_rate: float = 1.5e-3
     warm_up_share: float = 0.03
     batch: int = 4
@@ -112,9 +114,15 @@ class _Pacer(keras.callbacks.Callback):  # type: ignore[misc]
     def spent_s(self) -> float:
         return self.before_s + time.monotonic() - self.started
 
+    @property
+    def spent_share(self) -> float:
+        """How much of the run is over."""
+        if self.schedule.steps:
+            return self.step / self.schedule.steps
+        return self.spent_s / (self.schedule.hours * 3600)
+
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        share = self.spent_s / (self.schedule.hours * 3600)
-        self.model.optimizer.learning_rate = self.schedule.rate(share)
+        self.model.optimizer.learning_rate = self.schedule.rate(self.spent_share)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.step += 1
@@ -125,7 +133,7 @@ class _Pacer(keras.callbacks.Callback):  # type: ignore[misc]
         for kept, now in zip(self.average, weights, strict=True):
             kept *= keep
             kept += (1 - keep) * now
-        if self.spent_s > self.schedule.hours * 3600:
+        if self.spent_share >= 1:
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
