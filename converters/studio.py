@@ -20,7 +20,7 @@ from edge.errors import SostenutoError, UsageError
 _LATER: dict[str, tuple[str, str, str, str]] = {
     "render": ("training.render.command", "render_command", "train", "Labelled sound, rendered."),
     "train": ("training.command", "train_command", "train", "Train a note model."),
-    "evaluate": ("training.command", "evaluate_command", "train", "Measure a note model."),
+    "evaluate": ("training.evaluate_command", "evaluate_command", "train", "Measure an ear."),
     "convert": ("converters.model_command", "convert_command", "convert", "Keras to TFLite."),
 }
 """Command: module, function, the extra it needs, and its line in the list of commands."""

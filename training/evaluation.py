@@ -129,16 +129,21 @@ def restruck(played: Sequence[NoteEvent]) -> NDArray[np.bool_]:
 
 def mean_scores(scores: Sequence[NoteScores]) -> NoteScores:
     """The mean over recordings, figure by figure; re-strikes are counted together."""
-    fields = ("precision", "recall", "f1", "f1_with_offsets")
-    means = [float(np.mean([getattr(s, field) for s in scores])) for field in fields]
+
+    def mean(field: str) -> float:
+        return float(np.mean([getattr(s, field) for s in scores]))
+
     wrong_by = [s.velocity_error for s in scores if s.velocity_error is not None]
     restrikes = sum(s.restrikes for s in scores)
     found = sum(s.restrike_recall * s.restrikes for s in scores if s.restrike_recall is not None)
     return NoteScores(
-        *means,
-        velocity_error=float(np.mean(wrong_by)) if wrong_by else None,
-        restrike_recall=found / restrikes if restrikes else None,
-        restrikes=restrikes,
+        mean("precision"),
+        mean("recall"),
+        mean("f1"),
+        mean("f1_with_offsets"),
+        float(np.mean(wrong_by)) if wrong_by else None,
+        found / restrikes if restrikes else None,
+        restrikes,
     )
 
 

@@ -22,11 +22,19 @@ from edge.errors import InputError
 from edge.note import NoteEvent
 from edge.recogniser import load_recogniser
 from edge.transcription import finished_notes
-from training.evaluation import NoteScores, match_notes, mean_scores, read_played, score_pairs
+from training.evaluation import (
+    NoteScores,
+    match_notes,
+    mean_scores,
+    read_played,
+    score_pairs,
+    since_last_strike_s,
+)
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg"})
 INDEX = "index.csv"
 BLOCK_S = 1.0
+RESTRIKE_RATES_HZ = ((4.0, 5.5), (5.5, 7.0), (7.0, 9.0), (9.0, 12.0))
 DRY, ROOM, NOISY = "dry", "in a room", "no room, microphone or noise"
 _DRY_RECIPE = frozenset({"kind", "cents"})
 """All that `training.render` writes down of a segment to which nothing was done."""
@@ -42,8 +50,8 @@ class Recording:
         By onset; a note ends when its key is let go.
     groups : tuple of str
         What it is counted under beside the whole.
-    pedal_s : tuple of (float, float)
-        When the sustain pedal was down, where that is known.
+    pedal_s : tuple of (float, float), or None
+        When the sustain pedal was down; None where that is not known.
     cents : float
         How far the piano's A4 is off 440 Hz, where that is known.
     """
@@ -52,12 +60,15 @@ class Recording:
     audio: Path
     played: tuple[NoteEvent, ...]
     groups: tuple[str, ...] = ()
-    pedal_s: tuple[tuple[float, float], ...] = ()
+    pedal_s: tuple[tuple[float, float], ...] | None = None
     cents: float = 0.0
 
     @property
     def dry(self) -> bool:
         return DRY in self.groups
+
+    def pedal_is_down(self, t_s: float) -> bool:
+        return any(down_s <= t_s < up_s for down_s, up_s in self.pedal_s or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +205,35 @@ def hear(model: str | Path | None, recordings: Sequence[Recording]) -> Iterator[
 def scores_of_ear(folder: Path, model: str | None) -> dict[str, NoteScores]:
     """Scores of a model on every recording of a folder, by name."""
     return {one.recording.name: one.scores for one in hear(model, recordings_in(folder))}
+
+
+@dataclass(frozen=True, slots=True)
+class RestrikeShare:
+    """Of the keys struck again at such a rate, pedal up or down, how many were found."""
+
+    from_hz: float
+    to_hz: float
+    pedal_down: bool
+    found: int
+    count: int
+
+
+def restrikes_by_rate(hearings: Sequence[Hearing]) -> list[RestrikeShare]:
+    """Re-strikes by their rate and by the pedal as the key goes down again.
+
+    Empty where nothing is known of the pedal; rates that do not occur are left out.
+    """
+    cells: dict[tuple[float, float, bool], list[bool]] = {}
+    for one in hearings:
+        if one.recording.pedal_s is None:
+            continue
+        found = {i for i, _ in one.pairs}
+        for i, since_s in enumerate(since_last_strike_s(one.recording.played)):
+            down = one.recording.pedal_is_down(one.recording.played[i].onset_s)
+            for from_hz, to_hz in RESTRIKE_RATES_HZ:
+                if from_hz <= 1.0 / since_s < to_hz:
+                    cells.setdefault((from_hz, to_hz, down), []).append(i in found)
+    return [RestrikeShare(*cell, sum(found), len(found)) for cell, found in sorted(cells.items())]
 
 
 def summary(hearings: Sequence[Hearing]) -> dict[str, Any]:
