@@ -5,8 +5,10 @@ process ever loaded. Time is CPU time of the whole process, so that whatever els
 is left out; importing and loading are left out as well. Memory is the kernel's high-water mark
 (``VmHWM``) and leaves nothing out; ``ru_maxrss`` would count what the parent held at the fork.
 
-*Transcribing* is features, model and tracking over blocks of a second. *Listening* is the same
-over blocks of 20 ms as a microphone gives them, with the piece tracker and the whole catalogue.
+*Transcribing* is all from the file to the notes: reading, features, model and tracking over blocks
+of a second. Basic Pitch, where it is installed, goes the same way from the same file to its notes.
+*Listening* is features, model and tracking over blocks of 20 ms as a microphone gives them, with provisional notes, the piece tracker and the
+whole catalogue.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import soundfile
+
 from benchmarks.places import ROOT, demo
+from training.peers import run_basic_pitch
 
 RUNS = 5
 TRANSCRIBING_BLOCK_S = 1.0
@@ -37,29 +42,36 @@ def most_memory_mb() -> float:
 
 def measure_here(ear: str, *, with_catalogue: bool) -> dict[str, float]:
     """Push the demo's recording through a recogniser `RUNS` times, in this process."""
-    import soundfile
-
-    from edge.audio.block import STREAM_RATE_HZ, Block
-    from edge.audio.resample import resample, to_mono
+    from edge.audio.file import AudioFile
     from edge.matching import Catalogue, default_catalogue_dir
     from edge.recogniser import load_recogniser
 
-    samples, rate_hz = soundfile.read(demo()[0], dtype="float32")
-    heard = resample(to_mono(samples), rate_hz)
-    block_s = LISTENING_BLOCK_S if with_catalogue else TRANSCRIBING_BLOCK_S
-    step = round(block_s * STREAM_RATE_HZ)
-    blocks = [Block(at, heard[at : at + step]) for at in range(0, len(heard), step)]
+    with AudioFile(demo()[0]) as file:
+        duration_s = file.duration_s
+        listened = list(file.blocks(LISTENING_BLOCK_S))
     catalogue = Catalogue.open(default_catalogue_dir()) if with_catalogue else None
-    recogniser = load_recogniser(ear, catalogue)
+    recogniser = load_recogniser(ear, catalogue, provisional=with_catalogue)
     costs = []
     for _ in range(RUNS):
         recogniser.reset()
         began_s = time.process_time()
-        for block in blocks:
-            recogniser.push(block)
+        with AudioFile(demo()[0]) as file:
+            for block in listened if with_catalogue else file.blocks(TRANSCRIBING_BLOCK_S):
+                recogniser.push(block)
         recogniser.flush()
-        costs.append((time.process_time() - began_s) / (len(heard) / STREAM_RATE_HZ))
+        costs.append((time.process_time() - began_s) / duration_s)
     return {"cpu_s_per_s": median(costs), "memory_mb": most_memory_mb()}
+
+
+def measure_basic_pitch() -> dict[str, float]:
+    """The demo's recording through Basic Pitch, as often; the median, and its memory."""
+    audio = demo()[0]
+    answers = list(run_basic_pitch([audio] * RUNS))
+    return {
+        "cpu_s_per_s": median(answer["cpu_s"] for answer in answers)
+        / soundfile.info(audio).duration,
+        "memory_mb": answers[-1]["memory_mb"],
+    }
 
 
 def measure(ear: str, *, with_catalogue: bool) -> dict[str, Any]:

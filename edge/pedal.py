@@ -51,7 +51,8 @@ class PedalParameters:
     free_strings : int
         So many strings that ring freely at once are a pedal that is down.
     damped_s : float
-        A free string that has been silent for so long was damped.
+        Strings that fall silent within so long of one another were damped together, and the pedal
+        is said to be up when none has rung freely for so long.
     """
 
     rings: float = 0.5
@@ -60,7 +61,7 @@ class PedalParameters:
     lets_go: float = 0.25
     free_s: float = 0.2
     free_strings: int = 3
-    damped_s: float = 0.04
+    damped_s: float = 0.06
 
 
 def pedal_moves(
@@ -128,7 +129,7 @@ class PedalStream:
         self._loose = (was_loose | let_go) & self._rings & ~self._held & self._damped_keys
         free = self._loose & (self._frame - self._let_go_frame >= self._free_frames)
         self._frame += 1
-        return self._up(free, was_loose) if self._down else self._goes_down(free)
+        return self._comes_up(free, was_loose) if self._down else self._goes_down(free)
 
     def _goes_down(self, free: Bools) -> list[PedalEvent]:
         if free.sum() < self.parameters.free_strings:
@@ -137,14 +138,17 @@ class PedalStream:
         first = int(self._let_go_frame[free].min())
         return [self._move(max(first, self._moved_frame))]
 
-    def _up(self, free: Bools, was_loose: Bools) -> list[PedalEvent]:
-        """The pedal is up when strings were damped and none rings freely any more."""
-        damped = was_loose & ~self._loose & ~self._held
-        if damped.any():
+    def _comes_up(self, free: Bools, was_loose: Bools) -> list[PedalEvent]:
+        """The pedal is up when the last string that rang freely was damped, not struck again.
+
+        One that falls silent while others ring on has faded; a pedal damps them all.
+        """
+        if (was_loose & ~self._loose & ~self._held).any():
             self._fell_frame = self._frame - 1
-        if free.any() or self._fell_frame < 0:
-            return []
-        if self._frame - self._fell_frame < self._damped_frames:
+        fallen_frames = self._frame - self._fell_frame
+        if free.any() and fallen_frames > self._damped_frames:
+            self._fell_frame = -1
+        if free.any() or self._fell_frame < 0 or fallen_frames < self._damped_frames:
             return []
         self._down = False
         return [self._move(max(self._fell_frame, self._moved_frame))]

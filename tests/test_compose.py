@@ -3,8 +3,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from edge.messages import NoteMessage, PedalMessage, PieceState, decode, encode
-from edge.note import NoteEvent, NoteState, NoteUpdate, PedalEvent
+from edge.messages import NoteMessage, PedalMessage, PieceState, StrikeMessage, decode, encode
+from edge.note import NoteEvent, NoteState, NoteUpdate, PedalEvent, Strike
 from edge.publish.compose import notes_message, piece_message
 
 
@@ -50,6 +50,13 @@ def test_a_note_and_a_pedal_move_become_one_message():
     )
     assert message.pedal == (PedalMessage(t_s=1.5, down=True),)
     assert message.heard_s == 1.4568
+
+
+def test_a_strike_alone_is_a_message_and_its_strength_is_at_most_one():
+    message = notes_message([Strike(1.23456, 1.2)], heard_s=1.3)
+    assert message is not None
+    assert message.strikes == (StrikeMessage(t_s=1.2346, strength=1.0),)
+    assert message.notes == ()
 
 
 def test_a_note_that_is_over_says_when():

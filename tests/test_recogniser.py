@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import edge
 from edge.audio.block import STREAM_RATE_HZ, Block, MidiBlock
 from edge.ear import load_ear
-from edge.note import NoteEvent, NoteState, NoteUpdate, pitch_to_hz
+from edge.note import Heard, NoteEvent, NoteState, NoteUpdate, PedalEvent, Strike, pitch_to_hz
 from edge.recogniser import Event, Recogniser
 
 PITCHES = (60, 64, 67, 72)
@@ -121,6 +121,65 @@ def test_after_a_failure_what_sounded_is_ended_and_later_notes_get_new_ids(
         if isinstance(e, NoteUpdate) and e.state is NoteState.CONFIRMED
     ]
     assert len(set(ids)) == len(ids)
+
+
+class Scripted:
+    """An ear that says what it was told to say."""
+
+    sample_rate_hz = STREAM_RATE_HZ
+    hop_samples = 320
+    lookahead_samples = 320
+
+    def __init__(self, *said: Heard) -> None:
+        self._said = list(said)
+
+    def push(self, _samples: np.ndarray) -> list[Heard]:
+        said, self._said = self._said, []
+        return said
+
+    def flush(self) -> list[Heard]:
+        return []
+
+    def reset(self) -> None:
+        pass
+
+
+def test_after_a_failure_guesses_are_withdrawn_and_the_pedal_is_let_go() -> None:
+    guess = NoteUpdate(0, NoteState.PROVISIONAL, NoteEvent(60, 0.1, None, 64, 0.6))
+    recogniser = Recogniser(Scripted(guess, PedalEvent(0.2, down=True)))
+    recogniser.push(Block(0, np.zeros(STREAM_RATE_HZ, np.float32)))
+    assert recogniser.recover() == [
+        NoteUpdate(0, NoteState.WITHDRAWN, guess.note),
+        PedalEvent(1.0, down=False),
+    ]
+    assert recogniser.recover() == []
+
+
+def test_strikes_and_the_pedal_keep_the_streams_time_behind_a_gap() -> None:
+    recogniser = Recogniser(Scripted(Strike(0.5, 0.1), PedalEvent(0.25, down=True)))
+    heard = recogniser.push(Block(2 * STREAM_RATE_HZ, np.zeros(320, np.float32)))
+    assert heard == [Strike(2.5, 0.1), PedalEvent(2.25, down=True)]
+
+
+def test_guesses_say_nothing_of_the_piece() -> None:
+    class Pieces:
+        def __init__(self) -> None:
+            self.notes: list[NoteEvent] = []
+
+        def reset(self) -> None:
+            pass
+
+        def push(self, notes: list[NoteEvent], _now_s: float) -> None:
+            self.notes += notes
+
+    note = NoteEvent(60, 0.1, None, 64, 0.6)
+    pieces = Pieces()
+    states = (NoteState.PROVISIONAL, NoteState.CONFIRMED, NoteState.ENDED, NoteState.WITHDRAWN)
+    ear = Scripted(
+        Strike(0.1, 0.2), *(NoteUpdate(k, state, note) for k, state in enumerate(states))
+    )
+    Recogniser(ear, pieces).push(Block(0, np.zeros(320, np.float32)))  # type: ignore[arg-type]
+    assert pieces.notes == [note]
 
 
 def test_a_keyboards_own_notes_pass_unchanged(recogniser: Recogniser) -> None:
