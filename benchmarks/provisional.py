@@ -165,7 +165,18 @@ def sweep(name: str | None, recordings: Sequence[Played]) -> list[dict[str, Any]
             tally = Tally()
             for one in track(recordings, f"{attack_s} {confidence}", console=progress_console):
                 count(tally, hear(ear, one.samples), one.notes)
-            rows.append({"attack_s": attack_s, "confidence": confidence} | tally.figures())
+            found = tally.figures()
+            median_ms, p95_ms, _ = found["provisional_delay_ms"]
+            rows.append(
+                {
+                    "attack s": attack_s,
+                    "least confidence": confidence,
+                    "confirmed": found["provisional_confirmed"],
+                    "had provisional": found["confirmed_had_provisional"],
+                    "median ms": median_ms,
+                    "p95 ms": p95_ms,
+                }
+            )
     return rows
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edge.messages import Session, SessionState
-from edge.note import NoteEvent, NoteState, NoteUpdate, PedalEvent
+from edge.note import NoteEvent, NoteState, NoteUpdate, PedalEvent, Strike
 from edge.publish.session import SILENCE_S, UPDATE_S, SessionLog
 
 
@@ -57,7 +57,7 @@ def test_only_confirmed_notes_count():
     log = SessionLog()
     log.begin(0.0)
     others = [s for s in NoteState if s is not NoteState.CONFIRMED]
-    log.push([note(1.0, state) for state in others] + [PedalEvent(1.0, True)], 1.0)
+    log.push([note(1.0, state) for state in others] + [PedalEvent(1.0, True), Strike(1.0, 0.3)], 1.0)
     assert log.close(2.0)[0].notes == 0
 
 
