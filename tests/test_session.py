@@ -57,7 +57,9 @@ def test_only_confirmed_notes_count():
     log = SessionLog()
     log.begin(0.0)
     others = [s for s in NoteState if s is not NoteState.CONFIRMED]
-    log.push([note(1.0, state) for state in others] + [PedalEvent(1.0, True), Strike(1.0, 0.3)], 1.0)
+    log.push(
+        [note(1.0, state) for state in others] + [PedalEvent(1.0, True), Strike(1.0, 0.3)], 1.0
+    )
     assert log.close(2.0)[0].notes == 0
 
 
