@@ -13,7 +13,9 @@ passage and too low for the trembling after a loud chord. Here the step adapts, 
   pedal split, and one note whose partials beat does not become three;
 - to the *chord*: a peak far below the strongest of the same moment is likelier its overtone;
 - to the *note's own course*: a note ends when its sounding falls below a part of its own level,
-  which fades with time as a string does, faster in the treble.
+  which fades with time as a string does, faster in the treble;
+- to the *hand*: under the pedal nobody hears a key come up. A hand that strikes the next key has
+  mostly let go of the last one, so there a note ends unless it is surely held.
 
 The threshold relative to a running level is the adaptive peak picking of Bello et al. ("A tutorial
 on onset detection in music signals", IEEE TSAP 2005, section IV), here per key and only causal;
@@ -36,6 +38,9 @@ from numpy.typing import NDArray
 from edge.note import KEYS
 
 Float32 = NDArray[np.float32]
+
+# Strikes so close to one another are one chord's: 60 ms.
+CHORD_FRAMES = 3
 
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
@@ -105,6 +110,10 @@ class SegmentationParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=
     end_frames : int
         The sounding must stay low for so long before the note is over; the note then ends where
         it fell.
+    hand_keys : int
+        When a key is struck, notes this many keys to either side are let go; 0 for none.
+    hand_threshold : float
+        But those that sound (or are held) at least so much stay.
     """
 
     dynamic: bool = True
@@ -132,6 +141,8 @@ class SegmentationParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=
     offset_weight: Fraction = 0.3
     least_frames: Count = 2
     end_frames: Count = 3
+    hand_keys: Annotated[int, msgspec.Meta(ge=0, le=87)] = 0
+    hand_threshold: Fraction = 0.9
 
     @cached_property
     def _onset_threshold_of_key(self) -> Float32:
@@ -311,7 +322,20 @@ class SegmentationStream:
         found: list[Segment] = []
         for key, step in zip(peaks[passes], threshold[passes], strict=True):
             found += self._start(int(key), float(step), float(onset[key]), float(held[key]))
+        for key in peaks[passes]:
+            found += self._let_go(int(key), held)
         return found
+
+    def _let_go(self, struck: int, held: Float32) -> list[Segment]:
+        """End what the hand that struck this key has likely left."""
+        p = self.parameters
+        if not p.dynamic or not p.hand_keys:
+            return []
+        near = slice(max(0, struck - p.hand_keys), struck + p.hand_keys + 1)
+        earlier = self._frame - 1 - self._started_frame[near] > CHORD_FRAMES
+        left = self._active[near] & earlier & (held[near] < p.hand_threshold)
+        at_frame = float(self._onset_frame[struck])
+        return [self._end(int(key) + near.start, at_frame) for key in np.flatnonzero(left)]
 
     def _threshold(self, keys: NDArray[np.intp], highest_now: float, flux: float) -> Float32:
         """The onset activation that starts a note on each of ``keys`` at the previous frame."""

@@ -198,6 +198,31 @@ def test_an_offset_activation_ends_a_wavering_note_earlier() -> None:
     assert with_offset.offset_frame < 26 < without.offset_frame
 
 
+HAND = SegmentationParameters(hand_keys=5, hand_threshold=0.7)
+
+
+@pytest.mark.parametrize(
+    ("next_key", "next_frame", "held", "end_frame"),
+    [
+        (A4 + 2, 25, 0.5, 25),  # the hand goes on
+        (A4 + 2, 25, 0.9, 39.5),  # the finger stays
+        (A4 + 9, 25, 0.5, 39.5),  # another hand
+        (A4 + 4, 12, 0.5, 39.5),  # one chord
+    ],
+)
+def test_a_hand_that_strikes_the_next_key_lets_go_of_the_last(
+    next_key: int, next_frame: int, held: float, end_frame: float
+) -> None:
+    onset, sounding = silence(60)
+    strike(onset, 10)
+    strike(onset, next_frame, next_key)
+    hold(sounding, 10, 40, height=held)
+    hold(sounding, next_frame, 50, next_key)
+    first = segment(onset, sounding, parameters=HAND)[0]
+    assert first.key == A4
+    assert first.offset_frame == pytest.approx(end_frame, abs=0.6)
+
+
 def test_velocity_is_read_at_the_peak() -> None:
     onset, sounding = one_note()
     velocity = np.zeros_like(onset)
@@ -246,7 +271,7 @@ def test_any_split_gives_the_whole_signals_notes(seed: int, cuts: list[int], dyn
         rng.uniform(0, 1, (120, KEYS)).astype(np.float32) ** power for power in (6, 1, 4, 1)
     )
     flux = rng.uniform(0, 1, 120).astype(np.float32)
-    parameters = SegmentationParameters(dynamic=dynamic, flux_weight=0.3)
+    parameters = SegmentationParameters(dynamic=dynamic, flux_weight=0.3, hand_keys=4)
     whole = SegmentationStream(parameters)
     expected = whole.push(onset, sounding, offset, velocity, flux) + whole.flush()
     split = SegmentationStream(parameters)
@@ -264,7 +289,7 @@ def test_a_key_sounds_one_note_at_a_time(seed: int) -> None:
     onset = rng.uniform(0, 1, (120, KEYS)).astype(np.float32) ** 4
     sounding = rng.uniform(0, 1, (120, KEYS)).astype(np.float32)
     free_from = np.zeros(KEYS)
-    for note in segment(onset, sounding):
+    for note in segment(onset, sounding, parameters=HAND):
         assert note.offset_frame is not None
         assert free_from[note.key] <= note.onset_frame < note.offset_frame
         free_from[note.key] = note.offset_frame

@@ -37,10 +37,13 @@ _CHOICES: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("restrike_fraction", (0.2, 0.4, 0.6)),
     ("shadow_fraction", (0.3, 0.5, 0.7)),
     ("support", (0.0, 0.05, 0.15, 0.3, 0.4)),
-    ("sounding_threshold", (0.1, 0.2, 0.3, 0.4, 0.5)),
+    ("sounding_threshold", (0.2, 0.3, 0.4, 0.5, 0.6)),
     ("end_fraction", (0.2, 0.4, 0.6)),
     ("offset_weight", (0.0, 0.3, 0.6)),
-    ("end_frames", (2, 3, 5)),
+    ("end_frames", (1, 2, 3)),
+    ("hand_keys", (0, 3, 5, 8, 12)),
+    ("hand_threshold", (0.6, 0.7, 0.8, 0.9, 1.0)),
+    ("hand_keys", (0, 3, 5, 8, 12)),
     ("onset_threshold", _STEPS),
 )
 
