@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks import delay, identification, note_accuracy, places, speed, table
-from training.evaluation import NoteScores
+from training.hearing import Hearing
+from training.peers import BASIC_PITCH, HOW_TO_GET_IT, basic_pitch_hears, has_basic_pitch
 
 PARTS = ("accuracy", "speed", "live", "identification")
 
@@ -49,29 +50,41 @@ def machine() -> dict[str, Any]:
 
 def accuracies(ears: list[str]) -> dict[str, dict[str, Any]]:
     """Every ear on every recording, as many at a time as there are cores."""
-    jobs = [(ear, *pair) for ear in ears for pair in places.recordings()]
-    if not jobs:
+    recordings = places.recordings()
+    if not recordings:
         progress_console.print(f"accuracy left out: no recordings in {places.EVALUATION}")
         return {}
-    tracks: dict[str, dict[str, NoteScores]] = {ear: {} for ear in ears}
+    jobs = [(ear, recording) for ear in ears if ear != BASIC_PITCH for recording in recordings]
+    found: dict[str, list[Hearing]] = {ear: [] for ear in ears}
     with (
         ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool,
         Progress(console=progress_console) as bar,
     ):
         waiting = {pool.submit(note_accuracy.track_accuracy, *job): job for job in jobs}
-        task = bar.add_task("accuracy on real recordings", total=len(jobs))
+        task = bar.add_task("accuracy on real recordings", total=len(ears) * len(recordings))
         for done in as_completed(waiting):
-            ear, audio, _ = waiting[done]
-            tracks[ear][audio.stem] = done.result()
+            found[waiting[done][0]].append(done.result())
             bar.advance(task)
-    return {
-        ear: note_accuracy.summary(dict(sorted(found.items()))) for ear, found in tracks.items()
-    }
+        if BASIC_PITCH in ears:
+            for hearing in basic_pitch_hears(recordings):
+                found[BASIC_PITCH].append(hearing)
+                bar.advance(task)
+    for hearings in found.values():
+        hearings.sort(key=lambda hearing: hearing.recording.name)
+    return {ear: note_accuracy.figures(hearings) for ear, hearings in found.items()}
 
 
 def figures_of(ear: str, parts: list[str]) -> dict[str, Any]:
-    """Size, speed, memory and delay of one ear; accuracy comes from elsewhere."""
+    """Size, speed, memory and delay of one ear; accuracy comes from elsewhere.
+
+    Basic Pitch hears whole files only: it cannot listen.
+    """
     figures: dict[str, Any] = {"model_bytes": places.model_bytes(ear)}
+    if ear == BASIC_PITCH:
+        if "speed" in parts:
+            progress_console.print(f"{ear}: speed and memory")
+            figures["transcribing"] = speed.measure_basic_pitch()
+        return figures
     if "speed" in parts:
         progress_console.print(f"{ear}: speed and memory")
         figures["transcribing"] = speed.measure(ear, with_catalogue=False)
@@ -80,6 +93,15 @@ def figures_of(ear: str, parts: list[str]) -> dict[str, Any]:
         progress_console.print(f"{ear}: delay, at the pace of real time")
         figures["live"] = delay.measure(ear)
     return figures
+
+
+def compare_speed(figures: dict[str, dict[str, Any]]) -> None:
+    """Add to each ear's cost of transcribing what share it is of Basic Pitch's in this run."""
+    theirs = figures.get(BASIC_PITCH, {}).get("transcribing")
+    for ear, found in figures.items():
+        if theirs and "transcribing" in found and ear != BASIC_PITCH:
+            ours = found["transcribing"]
+            ours["of_basic_pitch"] = ours["cpu_s_per_s"] / theirs["cpu_s_per_s"]
 
 
 def arguments() -> argparse.Namespace:
@@ -95,6 +117,10 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     ears = options.ear or places.ears()
+    if not has_basic_pitch():
+        if BASIC_PITCH in ears:
+            raise SystemExit(HOW_TO_GET_IT)
+        progress_console.print(HOW_TO_GET_IT)
     parts = options.only or list(PARTS)
     report: dict[str, Any] = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -105,6 +131,7 @@ def main() -> None:
     # Speed and delay first: they want the machine to themselves.
     for ear in ears:
         report["ears"][ear] = figures_of(ear, parts)
+    compare_speed(report["ears"])
     if "accuracy" in parts:
         for ear, found in accuracies(ears).items():
             report["ears"][ear]["accuracy"] = found

@@ -6,15 +6,17 @@ from pathlib import Path
 
 from edge.ear import TEMPLATES
 from edge.resources import models_dir
+from training.hearing import Recording, recordings_in
+from training.peers import BASIC_PITCH, basic_pitch_bytes, has_basic_pitch
 
 ROOT = Path(__file__).resolve().parent.parent
 EVALUATION = ROOT.parent / "shared" / "data" / "eval"
 
 
-def recordings() -> list[tuple[Path, Path]]:
-    """The real recordings and their aligned MIDI; none where the folder is not there."""
+def recordings() -> list[Recording]:
+    """The real recordings with what was played; none where the folder is not there."""
     folder = EVALUATION / "recordings"
-    return [(audio, audio.with_suffix(".mid")) for audio in sorted(folder.glob("*.flac"))]
+    return recordings_in(folder) if folder.is_dir() else []
 
 
 def demo() -> tuple[Path, Path]:
@@ -24,11 +26,14 @@ def demo() -> tuple[Path, Path]:
 
 
 def ears() -> list[str]:
-    """Every installed note model, and onsets with templates alone."""
-    return [*sorted(path.stem for path in models_dir().glob("*.tflite")), TEMPLATES]
+    """Every installed note model, onsets with templates alone, and Basic Pitch where it is."""
+    peers = [BASIC_PITCH] if has_basic_pitch() else []
+    return [*sorted(path.stem for path in models_dir().glob("*.tflite")), TEMPLATES, *peers]
 
 
 def model_bytes(ear: str) -> int | None:
     """Size of the model file; None for the templates, which have none."""
+    if ear == BASIC_PITCH:
+        return basic_pitch_bytes()
     path = models_dir() / f"{ear}.tflite"
     return path.stat().st_size if path.exists() else None

@@ -6,9 +6,9 @@ is left out; importing and loading are left out as well. Memory is the kernel's 
 (``VmHWM``) and leaves nothing out; ``ru_maxrss`` would count what the parent held at the fork.
 
 *Transcribing* is all from the file to the notes: reading, features, model and tracking over blocks
-of a second. Basic Pitch, where it is installed, goes the same way from the same file to its notes.
-*Listening* is features, model and tracking over blocks of 20 ms as a microphone gives them, with provisional notes, the piece tracker and the
-whole catalogue.
+of a second. Basic Pitch, where it is installed, goes its own way from the same file to its notes.
+*Listening* is features, model and tracking over blocks of 20 ms as a microphone gives them, with
+provisional notes, the piece tracker and the whole catalogue.
 """
 
 from __future__ import annotations
@@ -21,10 +21,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import soundfile
-
 from benchmarks.places import ROOT, demo
-from training.peers import run_basic_pitch
+from edge.audio.file import AudioFile
 
 RUNS = 5
 TRANSCRIBING_BLOCK_S = 1.0
@@ -42,7 +40,6 @@ def most_memory_mb() -> float:
 
 def measure_here(ear: str, *, with_catalogue: bool) -> dict[str, float]:
     """Push the demo's recording through a recogniser `RUNS` times, in this process."""
-    from edge.audio.file import AudioFile
     from edge.matching import Catalogue, default_catalogue_dir
     from edge.recogniser import load_recogniser
 
@@ -65,11 +62,14 @@ def measure_here(ear: str, *, with_catalogue: bool) -> dict[str, float]:
 
 def measure_basic_pitch() -> dict[str, float]:
     """The demo's recording through Basic Pitch, as often; the median, and its memory."""
+    from training.peers import run_basic_pitch
+
     audio = demo()[0]
+    with AudioFile(audio) as file:
+        duration_s = file.duration_s
     answers = list(run_basic_pitch([audio] * RUNS))
     return {
-        "cpu_s_per_s": median(answer["cpu_s"] for answer in answers)
-        / soundfile.info(audio).duration,
+        "cpu_s_per_s": median(answer["cpu_s"] for answer in answers) / duration_s,
         "memory_mb": answers[-1]["memory_mb"],
     }
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from benchmarks import note_accuracy, readme, table
+from benchmarks.__main__ import compare_speed
 from benchmarks.delay import Confirmed, delays_s
 from edge.note import NoteEvent
 from training.evaluation import NoteScores, score_notes
+from training.hearing import Hearing, Recording
+from training.peers import BASIC_PITCH
 
 
 def a_note(pitch_midi: int, onset_s: float, offset_s: float) -> NoteEvent:
@@ -38,14 +42,28 @@ def test_hearing_nothing_scores_nothing() -> None:
 
 
 def test_the_mean_is_over_tracks_and_told_by_microphone() -> None:
-    tracks = {
-        "waltz_ENSTDkCl": NoteScores(1.0, 1.0, 1.0, 1.0),
-        "waltz_ENSTDkAm": NoteScores(0.5, 0.5, 0.5, 0.0),
-    }
-    found = note_accuracy.summary(tracks)
+    played = [a_note(60, 1.0, 2.0)]
+    hearings = [
+        Hearing.judged(Recording(name, Path(name), tuple(played), (microphone,)), heard, 0.01)
+        for name, microphone, heard in (
+            ("waltz", "close", played),
+            ("march", "ambient", [*played, a_note(61, 1.0, 2.0), a_note(62, 1.0, 2.0)]),
+        )
+    ]
+    found = note_accuracy.figures(hearings)
     assert found["f1"] == 0.75
-    assert found["f1_with_offsets"] == 0.5
     assert found["microphones"]["ambient"]["f1"] == 0.5
+    assert found["tracks"]["waltz"]["f1"] == 1.0
+
+
+def test_the_cost_is_told_as_a_share_of_basic_pitchs() -> None:
+    figures = {
+        "separable3d": {"transcribing": {"cpu_s_per_s": 0.01}},
+        BASIC_PITCH: {"transcribing": {"cpu_s_per_s": 0.04}},
+    }
+    compare_speed(figures)
+    assert figures["separable3d"]["transcribing"]["of_basic_pitch"] == 0.25
+    assert "of_basic_pitch" not in figures[BASIC_PITCH]["transcribing"]
 
 
 def test_delay_counts_from_the_true_onset_not_from_the_one_heard() -> None:
@@ -61,13 +79,19 @@ def test_a_figure_that_was_not_measured_is_a_dash() -> None:
     assert (title, columns) == ("Notes, by ear", ["templates"])
     assert cells["onset F1, real recordings"] == ["0.500"]
     assert cells["model, bytes"] == [table.NOTHING]
-    assert cells["delay at a subscriber: median, ms"] == [table.NOTHING]
+    assert cells["delay: median, ms"] == [table.NOTHING]
 
 
 def test_the_tables_fit_a_terminal_of_eighty_columns() -> None:
     live = {"median_ms": 1234.0, "confirmed_rightly": 123, "played": 456}
     report = {
-        "ears": {"separable3d": {"model_bytes": 1_234_567, "live": live}, "templates": {}},
+        "ears": {
+            **{
+                ear: {"model_bytes": 1_234_567, "live": live}
+                for ear in ("separable3d", "compressed")
+            },
+            **{ear: {"live": live} for ear in ("templates", BASIC_PITCH)},
+        },
         "identification": {"pieces": 2189, "right": 0.97},
     }
     console = Console(width=80, record=True, file=StringIO())
