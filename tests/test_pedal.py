@@ -10,13 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge.note import KEYS, LOWEST_PITCH_MIDI, PedalEvent
+from edge.ear import ModelEar, load_ear
+from edge.features import FeatureParameters
+from edge.manifest import HEADS
+from edge.note import KEYS, LOWEST_PITCH_MIDI, NoteState, NoteUpdate, PedalEvent
 from edge.pedal import (
     LOWEST_UNDAMPED_PITCH_MIDI,
     PedalParameters,
     PedalStream,
     pedal_moves,
 )
+from training.targets import HELD, NOTE_DTYPE, SOUNDING, draw_targets
 
 Float32 = NDArray[np.float32]
 HOP_S = 0.02
@@ -129,6 +133,30 @@ def test_silence_and_noise_below_the_levels_say_nothing() -> None:
     rng = np.random.default_rng(3)
     sounding, held = rng.uniform(0, 0.45, (2, 500, KEYS)).astype(np.float32)
     assert pedal_moves(sounding, held, HOP_S) == []
+
+
+def test_what_a_model_is_taught_of_a_pedalled_chord_is_a_pedal() -> None:
+    notes = np.array([(p, 80, 0.5, 1.0, 2.5) for p in TRIAD], NOTE_DTYPE)
+    targets = draw_targets(notes, 0, 200, FeatureParameters())
+    down, up = pedal_moves(targets[:, :, SOUNDING], targets[:, :, HELD], HOP_S)
+    assert (down.t_s, up.t_s) == pytest.approx((1.0, 2.5), abs=HOP_S)
+    notes["silence_s"] = notes["offset_s"]
+    targets = draw_targets(notes, 0, 200, FeatureParameters())
+    assert pedal_moves(targets[:, :, SOUNDING], targets[:, :, HELD], HOP_S) == []
+
+
+def test_the_models_ear_tells_the_pedal_among_the_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = np.array([(p, 80, 0.5, 1.0, 2.5) for p in TRIAD], NOTE_DTYPE)
+    targets = draw_targets(notes, 0, 200, FeatureParameters())[:, :, : len(HEADS)]
+    ear = load_ear()
+    assert isinstance(ear, ModelEar)
+    monkeypatch.setattr(ear._model, "push", lambda _cube: targets)
+    heard = ear.push(np.zeros(320, np.float32))
+    moves_told = [(e.down, round(e.t_s, 2)) for e in heard if isinstance(e, PedalEvent)]
+    assert moves_told == [(True, 1.0), (False, 2.5)]
+    ended = [e for e in heard if isinstance(e, NoteUpdate) and e.state is NoteState.ENDED]
+    assert [round(e.note.offset_s or 0, 1) for e in ended] == [1.0] * len(TRIAD)
+    assert max(heard.index(e) for e in ended) < heard.index(PedalEvent(2.5, down=False))
 
 
 @given(
