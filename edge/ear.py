@@ -29,6 +29,8 @@ Float32 = NDArray[np.float32]
 _SOUNDING, _HELD = HEADS.index("sounding"), HEADS.index("held")
 
 DEFAULT_MODEL = "separable3d"
+# From an onset to the last sample that a decision may use: with more, a player waits for the ear.
+LONGEST_LOOKAHEAD_MS = 260.0
 TEMPLATES = "templates"
 
 
@@ -140,6 +142,11 @@ def load_ear(model: str | Path | None = None, *, provisional: bool = False) -> E
         raise ModelError(
             f"model {manifest.name} hears {rate_hz} Hz, this device streams {STREAM_RATE_HZ} Hz: "
             "choose a model made for it"
+        )
+    if manifest.lookahead_ms > LONGEST_LOOKAHEAD_MS:
+        raise ModelError(
+            f"model {manifest.name} looks {manifest.lookahead_ms:.0f} ms ahead, this device waits "
+            f"{LONGEST_LOOKAHEAD_MS:.0f} ms at most: choose a model made for it"
         )
     content = read_model_file(manifest, path.parent)
     if provisional:

@@ -121,6 +121,7 @@ def test_a_file_that_is_no_model_is_refused_even_with_a_matching_hash(installed:
         ({"format": 99}, "format is 99"),
         ({"lookahead_ms": 10.0}, "lookahead_ms is 10.0"),
         ({"heads": ("onset",)}, "heads is"),
+        ({"lookahead_frames": 9, "lookahead_ms": 264.0}, "264 ms ahead, this device waits 260 ms"),
         ({"step_frames": 3}, "install the model and its manifest together"),
     ],
 )

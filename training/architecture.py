@@ -91,9 +91,16 @@ def compressed(channels: int = 40, lookahead_frames: int = LOOKAHEAD_FRAMES) -> 
     return _ear("compressed", channels, 6, 96, 16, lookahead_frames, None)
 
 
-def conv3d_reference(channels: int = 6) -> Architecture:
+def conv3d_reference(channels: int = 6, lookahead_frames: int = LOOKAHEAD_FRAMES) -> Architecture:
     """Plain 3D convolutions that see as far in time and pitch, in floats: for comparison only."""
-    return _ear(CONV3D_REFERENCE, channels, 1, 0, channels, LOOKAHEAD_FRAMES, None)
+    return _ear(CONV3D_REFERENCE, channels, 1, 0, channels, lookahead_frames, None)
+
+
+FAMILIES = {
+    "separable3d": separable3d,
+    "compressed": compressed,
+    CONV3D_REFERENCE: conv3d_reference,
+}
 
 
 def _ear(

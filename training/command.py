@@ -85,11 +85,22 @@ def train_command(
     ],
     hours: Annotated[float, typer.Option(help="Hours to train, rendering not counted.")] = 1.25,
     audio_hours: Annotated[float, typer.Option(help="Hours of sound to render.")] = 14.0,
-    channels: Annotated[int, typer.Option(help="Width of the model.")] = 96,
+    family: Annotated[
+        str, typer.Option(help="separable3d, compressed, or conv3d_reference to compare with.")
+    ] = "separable3d",
+    channels: Annotated[
+        int | None, typer.Option(help="Width of the model; by default its family's.")
+    ] = None,
+    lookahead_frames: Annotated[
+        int, typer.Option(help="Frames of 20 ms that a decision waits for.")
+    ] = 6,
     processes: Annotated[int, typer.Option(help="Processes that render.")] = os.cpu_count() or 1,
     ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help=RAY_HELP)] = None,
     start_from: Annotated[
-        Path | None, typer.Option(help="Run whose averaged weights this one begins with.")
+        Path | None,
+        typer.Option(
+            help="Run or checkpoint (.npz) whose averaged weights this begins with."
+        ),
     ] = None,
 ) -> None:
     """Train a note model on rendered pianos.
@@ -104,11 +115,16 @@ def train_command(
             f"--hours {hours}, --audio-hours {audio_hours}, --processes {processes}: "
             "hours must be more than 0, and one process or more is needed"
         )
-    from training.architecture import separable3d
+    from training.architecture import FAMILIES
     from training.train import Schedule, train
+
+    if family not in FAMILIES:
+        raise UsageError(f"--family {family}: allowed are {', '.join(FAMILIES)}")
+    width = {} if channels is None else {"channels": channels}
+    architecture = FAMILIES[family](lookahead_frames=lookahead_frames, **width)
 
     judging = ShardFolder(run / "judging", JUDGING_SEED, JUDGING_HOURS)
     shards = ShardFolder(run / "shards", TRAINING_SEED, audio_hours)
     skipped = render_shards([judging, shards], pianos, run / "cache", processes, ray)
-    train(separable3d(channels), run / "shards", run, Schedule(hours=hours), start_from=start_from)
+    train(architecture, run / "shards", run, Schedule(hours=hours), start_from=start_from)
     report_count(skipped, _to_people)

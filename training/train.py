@@ -20,6 +20,7 @@ import keras
 import msgspec
 import numpy as np
 
+from edge.errors import InputError
 from training.architecture import Architecture
 from training.dataset import SegmentBatches, Variation
 from training.graph import sequence_model
@@ -163,7 +164,7 @@ def train(
     """Train into ``folder``: architecture.json, last.keras, average.npz, log.jsonl.
 
     A folder that holds an earlier, unfinished run is continued. ``start_from`` is another run's
-    folder whose averaged weights this one begins with.
+    folder, or a checkpoint, whose averaged weights this one begins with.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "architecture.json").write_bytes(msgspec.json.encode(architecture))
@@ -211,12 +212,24 @@ def _resumed(
     return model, {}
 
 
-def averaged_model(folder: Path) -> Any:
-    """The sequence model of a run with its averaged weights."""
-    architecture = msgspec.json.decode(
-        (folder / "architecture.json").read_bytes(), type=Architecture
-    )
+def averaged_model(stored: Path) -> Any:
+    """The sequence model of a run, or of a checkpoint (.npz), with its averaged weights.
+
+    Raises
+    ------
+    InputError
+        There are no such weights, or they are another architecture's.
+    """
+    is_checkpoint = stored.suffix == ".npz"
+    weights = stored if is_checkpoint else stored / "average.npz"
+    described = stored.with_suffix(".json") if is_checkpoint else stored / "architecture.json"
+    if not weights.exists() or not described.exists():
+        raise InputError(f"no weights in {stored}: {weights.name} and {described.name} are needed")
+    architecture = msgspec.json.decode(described.read_bytes(), type=Architecture)
     model = sequence_model(architecture)
-    with np.load(folder / "average.npz") as arrays:
-        model.set_weights([arrays[f"w{i:03}"] for i in range(len(arrays.files))])
+    with np.load(weights) as arrays:
+        try:
+            model.set_weights([arrays[f"w{i:03}"] for i in range(len(arrays.files))])
+        except ValueError as error:
+            raise InputError(f"{weights} is not of {architecture.family}: {error}") from None
     return model
