@@ -288,13 +288,13 @@ class NoteMessage(Struct, frozen=True, kw_only=True):
         NoteState,
         about(
             "`provisional`: something was heard, the pitch is a guess; `confirmed`: it is a note; "
-            "`ended`: it no longer sounds; `withdrawn`: it was none."
+            "`ended`: its key was let go; `withdrawn`: it was none."
         ),
     ]
     pitch_midi: Pitch
     onset_s: Annotated[float, about("When it was struck, in the stream.", "s")]
     offset_s: Annotated[
-        float | None, about("When it ceased to sound; null while it sounds.", "s")
+        float | None, about("When the key was let go, pedal or not; null while it is held.", "s")
     ] = None
     velocity: Velocity
     confidence: Confidence
@@ -446,7 +446,7 @@ class HistoryNote(Struct, frozen=True, kw_only=True):
     id: Annotated[int, about("As in `notes`.", ge=0)]
     pitch_midi: Pitch
     onset_s: Annotated[float, about("When it was struck, in the stream.", "s")]
-    offset_s: Annotated[float, about("When it ceased to sound, in the stream.", "s")]
+    offset_s: Annotated[float, about("When the key was let go, pedal or not, in the stream.", "s")]
     velocity: Velocity
     confidence: Confidence
 

@@ -1,9 +1,8 @@
 """Keyboards that speak for themselves: Standard MIDI Files, live MIDI ports, and our own files.
 
-A digital piano needs no ear: a key that goes down is a note at once. What it does need is the
-pedal's reading of a note's end: a string sounds until its key *and* the sustain pedal are up,
-or until it is struck again. `Keyboard` does that reading for files and ports alike, so notes
-heard and notes sent by wire end by the same rule.
+A digital piano needs no ear: a key that goes down is a note at once, and one that comes up ends
+it, whatever the sustain pedal carries on; the pedal's moves are told beside the notes. `Keyboard`
+reads files and ports alike, so notes heard and notes sent by wire end by the same rule.
 
 After the Standard MIDI File specification 1.0 (MMA, 1988). Channel 10 holds drums and is left
 out, as are pitches that no piano has.
@@ -17,7 +16,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,25 +70,16 @@ class MidiNotes:
 
 
 @dataclass(slots=True)
-class _Sounding:
-    """A string that sounds: its note, and whether its key is still down."""
-
-    id: int
-    note: NoteEvent
-    key_down: bool = True
-
-
-@dataclass(slots=True)
 class Keyboard:
     """From MIDI messages to the lives of notes.
 
-    A key's note is confirmed when it goes down and ended when key and pedal are up, when the
-    same key is struck again, or at `flush`.
+    A key's note is confirmed when it goes down and ended when it comes up, when it is struck
+    again, or at `flush`.
     """
 
     first_id: int = 0
     _next_id: int = field(init=False)
-    _sounding: dict[tuple[int, int], _Sounding] = field(init=False, default_factory=dict)
+    _held: dict[tuple[int, int], tuple[int, NoteEvent]] = field(init=False, default_factory=dict)
     _pedal_down: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -106,8 +96,8 @@ class Keyboard:
         return []
 
     def flush(self, t_s: float) -> list[NoteUpdate | PedalEvent]:
-        """Everything that still sounds ends at ``t_s``."""
-        return self._end_all(list(self._sounding), t_s)
+        """Every key that is still down comes up at ``t_s``."""
+        return [step for key in list(self._held) for step in self._release(key, t_s)]
 
     def _strike(
         self, channel: int, pitch_midi: int, velocity: int, t_s: float
@@ -115,40 +105,24 @@ class Keyboard:
         if channel == DRUM_CHANNEL or not LOWEST_PITCH_MIDI <= pitch_midi <= HIGHEST_PITCH_MIDI:
             return []
         key = (channel, pitch_midi)
-        steps = self._end_all([key], t_s) if key in self._sounding else []
+        steps = self._release(key, t_s)
         note = NoteEvent(pitch_midi, t_s, None, velocity, 1.0)
-        self._sounding[key] = _Sounding(self._next_id, note)
+        self._held[key] = self._next_id, note
         steps.append(NoteUpdate(self._next_id, NoteState.CONFIRMED, note))
         self._next_id += 1
         return steps
 
     def _release(self, key: tuple[int, int], t_s: float) -> list[NoteUpdate | PedalEvent]:
-        sounding = self._sounding.get(key)
-        if sounding is None:
+        if key not in self._held:
             return []
-        sounding.key_down = False
-        return [] if self._pedal_down else self._end_all([key], t_s)
+        number, struck = self._held.pop(key)
+        return [NoteUpdate(number, NoteState.ENDED, replace(struck, offset_s=t_s))]
 
     def _move_pedal(self, down: bool, t_s: float) -> list[NoteUpdate | PedalEvent]:
         if down == self._pedal_down:
             return []
         self._pedal_down = down
-        steps: list[NoteUpdate | PedalEvent] = [PedalEvent(t_s, down)]
-        if not down:
-            carried = [key for key, s in self._sounding.items() if not s.key_down]
-            steps.extend(self._end_all(carried, t_s))
-        return steps
-
-    def _end_all(self, keys: list[tuple[int, int]], t_s: float) -> list[NoteUpdate | PedalEvent]:
-        steps: list[NoteUpdate | PedalEvent] = []
-        for key in keys:
-            sounding = self._sounding.pop(key)
-            struck = sounding.note
-            ended = NoteEvent(
-                struck.pitch_midi, struck.onset_s, t_s, struck.velocity, struck.confidence
-            )
-            steps.append(NoteUpdate(sounding.id, NoteState.ENDED, ended))
-        return steps
+        return [PedalEvent(t_s, down)]
 
 
 def timed_messages(path: str | Path) -> list[tuple[float, Any]]:

@@ -7,8 +7,9 @@ clock, and it becomes seconds here, once.
 Before any key is known there is the *strike*: something sounded that had not sounded before.
 
 A live note has a history: it is *provisional* when something was heard and a pitch is
-guessed, *confirmed* when the model has had its look-ahead, *ended* when its sound (or the
-pedal that carried it) is over, and *withdrawn* when a provisional guess was wrong.
+guessed, *confirmed* when the model has had its look-ahead, *ended* when its key was let
+go (what the pedal carries on is told by the pedal's moves), and *withdrawn* when a provisional
+guess was wrong.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class NoteEvent:
     pitch_midi : int
         21 to 108.
     onset_s, offset_s : float
-        Seconds of the stream; ``offset_s`` is None while the note still sounds.
+        Seconds of the stream; ``offset_s``, when the key is let go, is None while it is held.
     velocity : int
         1 to 127, as a MIDI keyboard would have sent it.
     confidence : float
