@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
 import time
 from functools import partial
@@ -15,6 +14,7 @@ from rich.console import Console
 
 from edge.errors import InputError, UsageError
 from edge.features import FeatureParameters
+from tests.shard_makers import die_always, die_at_first, fail, square, tell_and_wait
 from training.crew import Content, LocalProcesses, ShardKey, make_all, make_shards, store
 from training.preparation import prepare_shard, shard_path
 from training.render.command import RenderPlan, render_shard
@@ -33,10 +33,6 @@ def sources() -> Sources:
 
 def written(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def square(shard: int) -> bytes:
-    return str(shard * shard).encode()
 
 
 def test_every_shard_is_made_once_whoever_is_free() -> None:
@@ -94,25 +90,11 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
         make_shards(square, {1: tmp_path / "file" / "1.npz"}, 1, None, quiet())
 
 
-def die_at_first(memory: Path, shard: int) -> bytes:
-    """Shard 3 kills whoever makes it first."""
-    if shard == 3 and not (memory / "died").exists():
-        (memory / "died").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return square(shard)
-
-
 def test_the_shard_of_a_process_that_dies_is_made_by_another(tmp_path: Path) -> None:
     paths = {n: tmp_path / "out" / str(n) for n in range(6)}
     make_shards(partial(die_at_first, tmp_path), paths, 2, None, quiet())
     assert (tmp_path / "died").exists()
     assert written(tmp_path / "out") == {str(n): square(n) for n in range(6)}
-
-
-def die_always(shard: int) -> bytes:
-    if shard == 1:
-        os._exit(9)
-    return square(shard)
 
 
 def test_a_shard_that_kills_every_process_ends_the_work_and_is_named(tmp_path: Path) -> None:
@@ -122,20 +104,10 @@ def test_a_shard_that_kills_every_process_ends_the_work_and_is_named(tmp_path: P
     assert written(tmp_path).get("0") == b"0"
 
 
-def fail(shard: int) -> bytes:
-    raise InputError(f"no piano for shard {shard}")
-
-
 def test_an_error_in_a_process_is_raised_here(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no piano for shard 5") as raised:
         make_shards(fail, {5: tmp_path / "5"}, 2, None, quiet())
     assert "in fail" in "".join(raised.value.__notes__)
-
-
-def tell_and_wait(folder: Path, shard: int) -> bytes:
-    (folder / str(os.getpid())).touch()
-    time.sleep(60)
-    return square(shard)
 
 
 def test_an_interruption_leaves_no_process_behind(tmp_path: Path) -> None:

@@ -11,17 +11,21 @@ processors of a Ray cluster (`RayCluster`).
 
 from __future__ import annotations
 
+import mmap
 import multiprocessing
+import pickle
 import shutil
 import signal
+import socket
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkProcess
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -36,6 +40,8 @@ Content = bytes | dict[str, bytes]
 """A shard as it is stored: a file, or a folder's files by name."""
 MakeShard = Callable[[Any], Content]
 RAY_HELP = "Render on a Ray cluster: auto, or HOST:PORT of its head. Needs the extra `ray`."
+KNOCK_S = 10.0
+ALIGNMENT_BYTES = 64
 MOST_LOSSES = 3
 """A shard whose hands died so often is what kills them."""
 
@@ -127,11 +133,40 @@ def store(path: Path, content: Content) -> None:
 # --- processes of this machine --------------------------------------------------------------
 
 
-def _serve(connection: Connection, of_others: Sequence[Connection], make: MakeShard) -> None:
+@dataclass(frozen=True, slots=True)
+class _LaidOut:
+    """A value in a file, its arrays as they lie in memory: all who read it share one copy."""
+
+    path: Path
+    outline: bytes
+    places: tuple[tuple[int, int], ...]
+
+    def read(self) -> Any:
+        """The value; its arrays cannot be written to."""
+        with self.path.open("rb") as file:
+            memory = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        arrays = [memory[first : first + length] for first, length in self.places]
+        return pickle.loads(self.outline, buffers=arrays)
+
+
+def _lay_out(value: Any, path: Path) -> _LaidOut:
+    buffers: list[pickle.PickleBuffer] = []
+    outline = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    places = []
+    with path.open("wb") as file:
+        file.write(bytes(ALIGNMENT_BYTES))  # an empty file cannot be mapped
+        for buffer in buffers:
+            array = buffer.raw()
+            file.write(bytes(-file.tell() % ALIGNMENT_BYTES))
+            places.append((file.tell(), array.nbytes))
+            file.write(array)
+    return _LaidOut(path, outline, tuple(places))
+
+
+def _serve(connection: Connection, laid_out: _LaidOut) -> None:
     """Make the shards whose numbers come through a pipe, until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is the parent's to handle
-    for other in of_others:  # inherited; a pipe closes when nobody holds its end
-        other.close()
+    make: MakeShard = laid_out.read()
     while True:
         try:
             shard = connection.recv()
@@ -147,27 +182,29 @@ def _serve(connection: Connection, of_others: Sequence[Connection], make: MakeSh
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Worker:
-    process: ForkProcess
+    process: SpawnProcess
     connection: Connection
 
 
 class LocalProcesses(AbstractContextManager["LocalProcesses"]):
-    """Processes forked from this one, so that all share one copy of the pianos."""
+    """Processes of this machine, begun afresh, that share one copy of the pianos.
+
+    Not forked: a fork takes the locks of other threads with it, and both TensorFlow and Ray have
+    such threads.
+    """
 
     def __init__(self, make: MakeShard, processes: int) -> None:
-        self._make = make
+        self._folder = TemporaryDirectory(prefix="sostenuto-")
+        self._make = _lay_out(make, Path(self._folder.name) / "shared")
         self._idle: list[_Worker] = []
         self._busy: dict[_Worker, ShardKey] = {}
         for _ in range(processes):
             self._begin_worker()
 
     def _begin_worker(self) -> None:
-        context = multiprocessing.get_context("fork")
+        context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        others = [worker.connection for worker in (*self._idle, *self._busy)]
-        process = context.Process(
-            target=_serve, args=(theirs, [*others, ours], self._make), daemon=True
-        )
+        process = context.Process(target=_serve, args=(theirs, self._make), daemon=True)
         process.start()
         theirs.close()
         self._idle.append(_Worker(process, ours))
@@ -208,6 +245,7 @@ class LocalProcesses(AbstractContextManager["LocalProcesses"]):
             worker.connection.close()
             worker.process.terminate()
             worker.process.join()
+        self._folder.cleanup()
 
 
 # --- a Ray cluster --------------------------------------------------------------------------
@@ -222,6 +260,13 @@ def _ray() -> Any:
             "(pip install 'sostenuto[train,ray]')"
         ) from missing
     return ray
+
+
+def _knock(address: str) -> None:
+    """Fail at once where nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
 
 
 def _make_remotely(make: MakeShard, shard: ShardKey) -> Content:
@@ -243,11 +288,13 @@ class RayCluster(AbstractContextManager["RayCluster"]):
     def __init__(self, make: MakeShard, address: str) -> None:
         self._ray = _ray()
         try:
+            _knock(address)
             self._ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError, RuntimeError) as trouble:
+        except (OSError, ValueError, RuntimeError) as trouble:
             raise UsageError(
-                f"no Ray cluster at {address!r}: start one with `ray start --head`, join it on "
-                "every other machine with `ray start --address=HEAD:6379`, then give --ray auto"
+                f"no Ray cluster at {address!r}: start one with `ray start --head "
+                "--disable-usage-stats`, join it on every other machine with `ray start "
+                "--address=HEAD:6379`, then give --ray auto"
             ) from trouble
         self._made = self._ray.put(make)
         # Lost shards are given anew by `make_all`, as those of local processes are.
@@ -296,7 +343,7 @@ def make_shards(
     Parameters
     ----------
     make : callable
-        Shard number -> its content; with everything it needs picklable (for Ray).
+        Shard number -> its content; it and everything it needs can be pickled.
     paths : mapping of number (or seed and number) to Path
         Where each shard belongs; one that is there already is not made again.
     processes : int
@@ -315,7 +362,6 @@ def make_shards(
     )
     if not missing:
         return
-    # Hands first, then the bar: it has a thread, and a fork should not fall into its work.
     hands: LocalProcesses | RayCluster
     if ray_address is None:
         hands = LocalProcesses(make, min(processes, len(missing)))
