@@ -22,7 +22,6 @@ from training.evaluation import (
     NoteScores,
     intervals_and_hz,
     mean_scores,
-    read_played,
     restruck,
     score_notes,
 )
@@ -103,12 +102,6 @@ def write_midi(path: Path, notes: list[NoteEvent], pedal_until_s: float | None =
     mido.MidiFile(ticks_per_beat=480, tracks=[track]).save(path)
 
 
-def test_a_played_note_ends_with_its_key_whatever_the_pedal_does(tmp_path: Path) -> None:
-    write_midi(tmp_path / "held.mid", [a_note(60, 0.5, 1.0)], pedal_until_s=3.0)
-    (note,) = read_played(tmp_path / "held.mid")
-    assert (note.onset_s, note.offset_s) == pytest.approx((0.5, 1.0))
-
-
 def write_tones(path: Path, notes: list[NoteEvent], length_s: float = 3.0) -> None:
     """Struck strings as decaying harmonics."""
     sound = np.zeros(int(length_s * RATE_HZ))
@@ -141,6 +134,14 @@ def test_recordings_are_told_apart_by_their_microphone(recordings: Path) -> None
     assert (far.name, far.groups) == ("far", ("ambient",))
     assert (near.name, near.groups) == ("near", ("close",))
     assert near.pedal_s is None
+
+
+def test_the_pedal_is_known_where_the_midi_tells_of_it(recordings: Path) -> None:
+    write_midi(recordings / "near.mid", NOTES, pedal_until_s=1.5)
+    far, near = recordings_in(recordings)
+    assert far.pedal_s is None
+    assert near.pedal_s == ((0.0, 1.5),)
+    assert near.played[0].offset_s == pytest.approx(1.0)
 
 
 def test_an_index_without_microphones_is_refused(recordings: Path) -> None:

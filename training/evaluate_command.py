@@ -21,7 +21,8 @@ from rich.table import Table
 
 from edge.ear import DEFAULT_MODEL
 from edge.errors import InputError, UsageError
-from training.evaluation import NoteScores, mean_scores, read_played, score_notes
+from edge.midi import read_midi
+from training.evaluation import NoteScores, mean_scores, score_notes
 from training.hearing import (
     Hearing,
     Recording,
@@ -170,7 +171,8 @@ def _scores_of_midi(reference: Path, estimate: Path) -> dict[str, NoteScores]:
     for path in played:
         if not (estimate / path.name).exists():
             raise InputError(f"{estimate} has no {path.name}: every reference needs its estimate")
-        scores[path.stem] = score_notes(read_played(path), read_played(estimate / path.name))
+        heard = read_midi(estimate / path.name).notes
+        scores[path.stem] = score_notes(read_midi(path).notes, heard)
     return scores
 
 

@@ -3,8 +3,8 @@
 A note counts as found when one of the same pitch is reported within 50 ms of its onset; with
 offsets, when its end also lies within 50 ms or a fifth of its length, whichever is more
 (`mir_eval.transcription`). Each note played answers for one reported. A note's end is when its key
-is let go: that is what the ear reports, and how `read_played` reads a MIDI file, whose pedal it
-passes over. Scores are averaged over recordings, so that a long one counts no more than a short.
+is let go, by wire (`edge.midi`) as by ear. Scores are averaged over recordings: a long one counts
+no more than a short one.
 
 Two figures go beyond MIREX. *Velocity error* is the mean distance in MIDI steps between a note
 found and the one played. *Re-strike recall* counts only the notes whose key was struck less than a
@@ -16,14 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import InputError
-from edge.midi import Keyboard, no_notes_line, timed_messages
-from edge.note import NoteEvent, NoteState, NoteUpdate, pitch_to_hz
+from edge.note import NoteEvent, pitch_to_hz
 
 ONSET_TOLERANCE_S = 0.05
 OFFSET_RATIO = 0.2
@@ -159,24 +156,3 @@ def intervals_and_hz(
     intervals = np.stack([onset, np.maximum(offset, onset + _LEAST_LENGTH_S)], axis=1)
     hz = np.array([pitch_to_hz(n.pitch_midi) for n in notes])
     return intervals.reshape(-1, 2), hz
-
-
-def read_played(path: Path) -> tuple[NoteEvent, ...]:
-    """The notes of a MIDI file by onset, each ending when its key is let go.
-
-    Raises
-    ------
-    InputError
-        Missing, broken, or without a single piano note.
-    """
-    keyboard = Keyboard()
-    steps: list[object] = []
-    t_s = 0.0
-    for t_s, message in timed_messages(path):
-        if message.type != "control_change":
-            steps.extend(keyboard.push(message, t_s))
-    steps.extend(keyboard.flush(t_s))
-    notes = [s.note for s in steps if isinstance(s, NoteUpdate) and s.state is NoteState.ENDED]
-    if not notes:
-        raise InputError(no_notes_line(path))
-    return tuple(sorted(notes, key=lambda note: (note.onset_s, note.pitch_midi)))

@@ -13,20 +13,21 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from edge.audio.file import AudioFile
 from edge.errors import InputError
-from edge.note import NoteEvent
+from edge.midi import read_midi
+from edge.note import NoteEvent, PedalEvent
 from edge.recogniser import load_recogniser
 from edge.transcription import finished_notes
 from training.evaluation import (
     NoteScores,
     match_notes,
     mean_scores,
-    read_played,
     score_pairs,
     since_last_strike_s,
 )
@@ -110,13 +111,28 @@ def recordings_in(folder: Path) -> list[Recording]:
     """
     microphone = _microphones(folder)
     found = [
-        Recording(path.stem, path, read_played(path.with_suffix(".mid")), microphone(path))
+        _recording(path, microphone(path))
         for path in sorted(folder.glob("*"))
         if path.suffix.lower() in AUDIO_SUFFIXES and path.with_suffix(".mid").exists()
     ]
     if not found:
         raise InputError(f"no audio file with a MIDI of the same name in {folder}")
     return found
+
+
+def _recording(audio: Path, groups: tuple[str, ...]) -> Recording:
+    midi = read_midi(audio.with_suffix(".mid"))
+    # A file without a move of the pedal says nothing of it: most lose it.
+    pedal_s = _intervals_s(midi.pedal) if midi.pedal else None
+    return Recording(audio.stem, audio, midi.notes, groups, pedal_s)
+
+
+def _intervals_s(moves: Sequence[PedalEvent]) -> tuple[tuple[float, float], ...]:
+    """From when to when the pedal is down; it may stay there."""
+    times_s = [move.t_s for move in moves] + [inf]
+    return tuple(
+        (move.t_s, up_s) for move, up_s in zip(moves, times_s[1:], strict=True) if move.down
+    )
 
 
 def _microphones(folder: Path) -> Any:
