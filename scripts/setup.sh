@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 purpose="${1:-}"
 case "$purpose" in
   demo) extras="demo,scores" ;;
-  test) extras="demo,scores,train,convert,dev" ;;
+  test) extras="demo,scores,train,convert,ray,dev" ;;
   *) echo "setup.sh: '$purpose' given; allowed: demo, test" >&2; exit 2 ;;
 esac
 
