@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge.errors import InputError
+from edge.errors import InputError, UsageError
 from edge.note import pitch_to_hz
 from tests.pianos import write_piano
 from training.render import command, room
@@ -233,6 +233,29 @@ def test_all_sets_of_an_instrument_are_held_out_together(tmp_path: Path) -> None
         write_piano(tmp_path / name, keys=range(21, 109, 29), duration_s=0.5)
     left, _ = load_pianos(tmp_path, held_out=["grand_yamahaC3_headroom_close"])
     assert [piano.name for piano in left] == ["other"]
+
+
+def test_one_instrument_is_heard_alone_with_all_its_sets(tmp_path: Path) -> None:
+    sets = ("grand_yamahaC3_headroom_close", "grand_yamahaC3_headroom_decca", "upright")
+    for name in sets:
+        write_piano(tmp_path / "pianos" / name, keys=range(21, 109, 30), duration_s=0.3)
+    others = command.all_but("grand_yamahaC3_headroom", tmp_path)
+    pianos, _ = load_pianos(tmp_path / "pianos", others)
+    assert {piano.name for piano in pianos} == set(sets[:2])
+    with pytest.raises(UsageError, match=r"'harp'.*upright"):
+        command.all_but("harp", tmp_path)
+
+
+def test_one_kind_of_playing_can_be_asked_for(sources: Sources) -> None:
+    conditions = command.conditions_of(True, "repetitions", sources)
+    kinds = {
+        render_segment(segment_rng(6, index), sources, 1.0, conditions).recipe["kind"]
+        for index in range(8)
+    }
+    assert kinds == {"repetitions"}
+    # No scores were loaded.
+    with pytest.raises(UsageError, match=r"'score'.*chords"):
+        command.conditions_of(True, "score", sources)
 
 
 def test_an_unknown_instrument_cannot_be_held_out(pianos_folder: Path) -> None:
