@@ -238,7 +238,7 @@ def test_midi_files_that_are_no_pieces_are_named_and_remembered_with_the_others(
             "scores.tar.xz/a/short.mid",
             "scores.tar.xz/a/two_notes.mid",
         ]
-        assert "not a readable MIDI file" in skipped[0].reason
+        assert skipped[0].reason == "not a readable MIDI file: it is cut short"
         assert "2 notes: a piece has 8 or more" in skipped[2].reason
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from edge.errors import InputError, UsageError
 from edge.features import FeatureParameters
 from tests.shard_makers import die_always, die_at_first, fail, square, tell_and_wait
+from training.command import ShardFolder, render_shards
 from training.crew import Content, LocalProcesses, ShardKey, make_all, make_shards, store
 from training.preparation import prepare_shard, shard_path
 from training.render.command import RenderPlan, render_shard
@@ -75,6 +76,14 @@ def test_a_stopped_rendering_goes_on_with_what_is_missing(tmp_path: Path) -> Non
         "2.npz": b"4",
         "3.npz": b"9",
     }
+
+
+def test_where_no_shard_is_missing_the_training_folder_is_not_read(tmp_path: Path) -> None:
+    folder = ShardFolder(tmp_path, seed=2, hours=0.1)
+    assert [path.name for path in folder.paths().values()] == ["002-00000.npz", "002-00001.npz"]
+    for path in folder.paths().values():
+        path.touch()
+    assert render_shards([folder], tmp_path / "no such folder", tmp_path, 1) == ()
 
 
 def test_a_folder_has_its_name_only_when_all_its_files_are_there(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def load_shard(path: Path) -> Shard:
         with np.load(path) as stored:
             spectra, lengths, notes = (stored[name] for name in ("spectra", "lengths", "notes"))
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as trouble:
-        raise InputError(f"not a readable shard: {trouble or 'it is cut short'}") from trouble
+        raise InputError(f"not a readable shard: {str(trouble) or 'it is cut short'}") from trouble
     if spectra.ndim != 3 or spectra.dtype != np.uint8 or notes.dtype != NOTE_DTYPE:
         raise InputError(
             f"spectra of {spectra.dtype} in {spectra.ndim} dimensions, notes of "

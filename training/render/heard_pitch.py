@@ -8,8 +8,9 @@ leaves empty, and one too high for the partials it does not explain (Camacho and
 by 1/sqrt(n) and takes primes only, ours by 1/n and thirds as well, because a piano's bass has
 hardly any fundamental).
 
-On the 850 recordings of the seven sets in hand it never errs by more than the piano's own
-tuning; given a label 3 to 24 semitones wrong, it finds the wrong one in 99 of 100 cases.
+On the 850 recordings of the seven sets in hand it is never further off than the piano's own
+tuning. Labels made wrong on purpose by 1 to 31 semitones, octaves and twelfths among them, were
+found in 3,124 of 3,126 trials (210 of the recordings, each with up to 17 wrong labels).
 """
 
 from __future__ import annotations

@@ -185,7 +185,9 @@ def read_midi(content: bytes) -> Performance:
         midi = mido.MidiFile(file=io.BytesIO(content), clip=True)
         return _performance_of_midi(midi)
     except UNREADABLE_MIDI as trouble:
-        raise InputError(f"not a readable MIDI file: {trouble or 'it is cut short'}") from trouble
+        raise InputError(
+            f"not a readable MIDI file: {str(trouble) or 'it is cut short'}"
+        ) from trouble
 
 
 def _performance_of_midi(midi: mido.MidiFile) -> Performance:
@@ -237,7 +239,7 @@ def midi_files_in(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tupl
                     if file is not None:
                         yield member.name, file.read()
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as trouble:
-        raise InputError(f"a damaged archive: {trouble or 'it is cut short'}") from trouble
+        raise InputError(f"a damaged archive: {str(trouble) or 'it is cut short'}") from trouble
 
 
 def read_pieces(

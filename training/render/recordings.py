@@ -43,11 +43,11 @@ from training.skipped import Skipped
 
 MISTUNED_CENTS = 60.0
 """A recording this far from its neighbours' tuning has a wrong label. Of the 850 in hand the
-furthest is 58 (the lowest keys of an old piano), the 99th percentile 50; a label a semitone wrong
-is 100 away."""
+furthest is 50 (the lowest keys of an old piano), of new ones 40; a label a semitone wrong is 100
+away."""
 MISTUNED_SET_CENTS = 60.0
 """A set whose recordings lie this far from 440 Hz on the whole sounds a key beside its labels: the
-seven in hand lie within 20."""
+seven in hand lie within 10."""
 NEIGHBOUR_KEYS = 4
 """Recorded keys about a key whose median tuning it is compared with; its own do not count."""
 ONSET_TOLERANCE_S = 0.05
