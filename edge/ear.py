@@ -23,6 +23,7 @@ from edge.note import Heard
 from edge.notes import NoteTracker
 from edge.pedal import PedalStream
 from edge.resources import models_dir
+from edge.tuning import CONCERT_PITCH, Tuning
 
 Float32 = NDArray[np.float32]
 
@@ -49,16 +50,17 @@ class Ear(Protocol):
 class ModelEar:
     """Features, note model and what follows notes and pedal, one after the other.
 
-    Times count from the first sample after the last ``reset`` or ``flush``.
+    Times count from the first sample after the last ``reset`` or ``flush``. ``tuning`` is the
+    piano's, by which the spectrum is laid out.
     """
 
-    def __init__(self, model: NoteModel) -> None:
+    def __init__(self, model: NoteModel, tuning: Tuning = CONCERT_PITCH) -> None:
         self.manifest = model.manifest
         features = model.manifest.features
         self.sample_rate_hz = features.sample_rate_hz
         self.hop_samples = features.hop_samples
         self.lookahead_samples = model.manifest.lookahead_samples
-        self._features = FeatureStream(features)
+        self._features = FeatureStream(features, tuning)
         self._model = model
         self._tracker = NoteTracker(model.manifest.segmentation, features.hop_s)
         self._pedal = PedalStream(features.hop_s)
@@ -120,7 +122,12 @@ def installed_models() -> list[Manifest]:
     return [read_manifest(path) for path in sorted(models_dir().glob("*.json"))]
 
 
-def load_ear(model: str | Path | None = None, *, provisional: bool = False) -> Ear:
+def load_ear(
+    model: str | Path | None = None,
+    *,
+    provisional: bool = False,
+    tuning: Tuning = CONCERT_PITCH,
+) -> Ear:
     """Load a note model as an ear, or the templates by the name ``templates``.
 
     With ``provisional``, a model's ear also tells strikes and guessed keys, sooner than it can be
@@ -134,7 +141,7 @@ def load_ear(model: str | Path | None = None, *, provisional: bool = False) -> E
     if model == TEMPLATES:
         from edge.template_ear import TemplateEar
 
-        return TemplateEar()
+        return TemplateEar(tuning=tuning)
     path = find_manifest(model)
     manifest = read_manifest(path)
     rate_hz = manifest.features.sample_rate_hz
@@ -152,5 +159,5 @@ def load_ear(model: str | Path | None = None, *, provisional: bool = False) -> E
     if provisional:
         from edge.provisional import ForeseeingModel, ProvisionalEar
 
-        return ProvisionalEar(ForeseeingModel(manifest, content))
-    return ModelEar(NoteModel(manifest, content))
+        return ProvisionalEar(ForeseeingModel(manifest, content), tuning)
+    return ModelEar(NoteModel(manifest, content), tuning)

@@ -28,6 +28,7 @@ from edge.features import harmonic_cube
 from edge.model import NoteModel
 from edge.note import Heard, Strike
 from edge.onsets import Onset, OnsetParameters, OnsetStream
+from edge.tuning import CONCERT_PITCH, Tuning
 
 Float32 = NDArray[np.float32]
 
@@ -72,8 +73,8 @@ class ForeseeingModel(NoteModel):
 class ProvisionalEar(ModelEar):
     """The model's ear, with strikes and provisional notes besides."""
 
-    def __init__(self, model: ForeseeingModel) -> None:
-        super().__init__(model)
+    def __init__(self, model: ForeseeingModel, tuning: Tuning = CONCERT_PITCH) -> None:
+        super().__init__(model, tuning)
         self._foreseeing = model
         self._onsets = OnsetStream(OnsetParameters())
         self._untold: deque[Onset] = deque()

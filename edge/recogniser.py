@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from edge.audio.block import STREAM_RATE_HZ, Block, MidiBlock
+from edge.calibration import UNCALIBRATED, Calibration
 from edge.ear import Ear, load_ear
 from edge.matching import Catalogue, PieceMatch, PieceTracker
 from edge.note import Heard, NoteEvent, NoteState, NoteUpdate, PedalEvent, Strike
@@ -28,12 +31,17 @@ class Recogniser:
     ear : Ear
     piece_tracker : PieceTracker or None
         None to hear notes only.
+    gain_db : float
+        By how much the sound is made louder for the ear.
     """
 
     sample_rate_hz = STREAM_RATE_HZ
 
-    def __init__(self, ear: Ear, piece_tracker: PieceTracker | None = None) -> None:
+    def __init__(
+        self, ear: Ear, piece_tracker: PieceTracker | None = None, gain_db: float = 0.0
+    ) -> None:
         self.ear = ear
+        self._gain = np.float32(10.0 ** (gain_db / 20))
         self._pieces = piece_tracker
         self.reset()
 
@@ -60,7 +68,7 @@ class Recogniser:
             return self._recognise(block.events)
         before = self._resume_at(block.start_sample)
         self._now_sample = block.end_sample
-        heard = self.ear.push(block.samples)
+        heard = self.ear.push(block.samples * self._gain)
         return [*before, *self._recognise(self._placed(heard))]
 
     def flush(self) -> list[Event]:
@@ -147,10 +155,13 @@ def load_recogniser(
     catalogue: Catalogue | None = None,
     *,
     provisional: bool = False,
+    calibration: Calibration = UNCALIBRATED,
 ) -> Recogniser:
     """A recogniser with an installed model (None: the default) and, if given, a catalogue.
 
-    ``provisional``: tell strikes and guessed keys before they are sure.
+    ``provisional``: tell strikes and guessed keys before they are sure. ``calibration``: of the
+    piano that is heard.
     """
     tracker = PieceTracker(catalogue) if catalogue is not None else None
-    return Recogniser(load_ear(model, provisional=provisional), tracker)
+    ear = load_ear(model, provisional=provisional, tuning=calibration.tuning)
+    return Recogniser(ear, tracker, calibration.gain_db)

@@ -35,6 +35,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Note model."""
     catalog: str | None = None
     """Folder of catalogue packs."""
+    calibration: str | None = None
+    """What `sostenuto calibrate` found out about this piano; a file."""
     provisional: bool = True
     """Tell strikes and guessed keys before they are sure."""
     health_every_s: Annotated[float, Meta(ge=0.5)] = HEALTH_S

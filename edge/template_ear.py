@@ -31,7 +31,7 @@ from edge.pitch_templates import (
     tuning_phasors,
 )
 from edge.segmentation import Segment, SegmentationParameters, SegmentationStream
-from edge.tuning import Tuning
+from edge.tuning import CONCERT_PITCH, Tuning
 
 Float32 = NDArray[np.float32]
 
@@ -88,6 +88,7 @@ class TemplateEar:
         parameters: FeatureParameters | None = None,
         onset_parameters: OnsetParameters | None = None,
         segmentation: SegmentationParameters = TEMPLATE_SEGMENTATION,
+        tuning: Tuning = CONCERT_PITCH,
     ) -> None:
         self.parameters = parameters or FeatureParameters()
         self.sample_rate_hz = self.parameters.sample_rate_hz
@@ -98,14 +99,14 @@ class TemplateEar:
         self.lookahead_samples = self.parameters.half_window_samples + round(
             frames * self.hop_samples
         )
-        self._features = FeatureStream(self.parameters)
+        self._features = FeatureStream(self.parameters, tuning)
         self._onsets = OnsetStream(onset_parameters or OnsetParameters())
         self._segmentation = SegmentationStream(segmentation)
         self.reset()
 
     @property
     def tuning(self) -> Tuning:
-        """What the piano's tuning is taken to be."""
+        """What the piano's tuning is taken to be, beyond the one that is known."""
         return self._tuning
 
     def reset(self) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge.audio.block import Block
 from edge.audio.resample import resample, to_mono
+from edge.calibration import UNCALIBRATED, Calibration
 from edge.note import NoteEvent, NoteState, NoteUpdate
 from edge.recogniser import Event, Recogniser, load_recogniser
 
@@ -18,7 +19,10 @@ _BLOCK_SAMPLES = 16_000
 
 
 def transcribe(
-    samples: NDArray[np.float32], sample_rate_hz: int, model: str | Path | None = None
+    samples: NDArray[np.float32],
+    sample_rate_hz: int,
+    model: str | Path | None = None,
+    calibration: Calibration = UNCALIBRATED,
 ) -> list[NoteEvent]:
     """Write down the notes of a recording.
 
@@ -31,6 +35,8 @@ def transcribe(
     model : str or Path, optional
         Name of an installed note model, ``"templates"``, or a path to a ``.tflite`` with its
         manifest beside it; the default model if left out.
+    calibration : Calibration, optional
+        Of the piano (`edge.calibration`).
 
     Returns
     -------
@@ -50,7 +56,7 @@ def transcribe(
     >>> samples, rate_hz = soundfile.read("prelude.flac", dtype="float32")  # doctest: +SKIP
     >>> notes = edge.transcribe(samples, rate_hz)  # doctest: +SKIP
     """
-    recogniser = load_recogniser(model)
+    recogniser = load_recogniser(model, calibration=calibration)
     heard = resample(to_mono(samples), sample_rate_hz)
     blocks = (
         Block(start, heard[start : start + _BLOCK_SAMPLES])

@@ -1,4 +1,4 @@
-"""`sostenuto`: listen, transcribe, identify, devices, models, demo.
+"""`sostenuto`: listen, transcribe, identify, calibrate, devices, models, demo.
 
 Each command is declared here and works in a module of its own, loaded when it is called, so
 that help comes at once. `main` is the one place where errors become a line and an exit code:
@@ -55,6 +55,15 @@ Catalog = Annotated[
         "--catalog",
         metavar="DIR",
         help="Folder with the catalogue's packs.  [default: the installed catalogue]",
+    ),
+]
+
+CalibrationFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="FILE",
+        help="What `sostenuto calibrate` found out about this piano.",
     ),
 ]
 
@@ -169,6 +178,18 @@ def listen(
             help="Listen though the broker is not there yet, and go on trying; for services.",
         ),
     ] = False,
+    calibration: CalibrationFile = None,
+    no_calibration: Annotated[
+        bool,
+        typer.Option("--no-calibration", help="Hear every piano as if it stood at A 440."),
+    ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Calibrate by what is played meanwhile; the next start uses it.",
+        ),
+    ] = False,
     fast: Annotated[
         bool, typer.Option("--fast", help="With --file: as fast as it goes, not in real time.")
     ] = False,
@@ -194,6 +215,9 @@ def listen(
             settings=settings,
             device=device,
             wait_for_broker=wait_for_broker,
+            calibration=calibration,
+            no_calibration=no_calibration,
+            calibrate=calibrate,
             fast=fast,
             json=json,
         ),
@@ -227,6 +251,7 @@ def transcribe(
         ),
     ] = None,
     model: Model = None,
+    calibration: CalibrationFile = None,
     json: Json = False,
 ) -> None:
     """Write recordings down as Standard MIDI Files.
@@ -236,7 +261,7 @@ def transcribe(
     """
     from edge.cli.transcribe import run
 
-    run(audio, midi=midi, midi_dir=midi_dir, model=model, json=json)
+    run(audio, midi=midi, midi_dir=midi_dir, model=model, calibration=calibration, json=json)
 
 
 @app.command(
@@ -268,6 +293,65 @@ def identify(
     from edge.cli.identify import run
 
     run(source, catalog=catalog, seconds=seconds, model=model, json=json)
+
+
+@app.command(
+    short_help="Learn how a piano is tuned, and how loud it comes in.",
+    epilog=_examples(
+        "sostenuto calibrate my_piano.wav",
+        "sostenuto calibrate --mic USB --seconds 20",
+        "sostenuto calibrate --show",
+    ),
+)
+def calibrate(
+    audio: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[AUDIO]", help="A recording of this piano.  [default: the microphone]"
+        ),
+    ] = None,
+    mic: Annotated[
+        str | None,
+        typer.Option("--mic", metavar="NAME", help="Microphone.  [default: the system's input]"),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--seconds",
+            metavar="N",
+            min=5.0,
+            help="Listen so long.  [default: 30 to a microphone, a recording whole]",
+        ),
+    ] = None,
+    a4: Annotated[
+        float,
+        typer.Option(
+            "--a4",
+            metavar="HZ",
+            min=390.0,
+            max=490.0,
+            help="Roughly where A4 is; needed where it lies further than a quarter tone from 440.",
+        ),
+    ] = 440.0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Where it is kept.  [default: where `listen` looks]"
+        ),
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Tell what was found before; listen to nothing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Learn from a little playing how a piano stands, so that it is heard as well as one in tune.
+
+    Ten seconds over several keys will do. Kept are tuning, stretch, level and noise floor;
+    `listen` to a microphone uses them from its next start, `transcribe` with --calibration.
+    """
+    from edge.cli.calibrate import run
+
+    run(audio, mic=mic, seconds=seconds, a4_hz=a4, out=out, show=show, json=json)
 
 
 @app.command(

@@ -13,15 +13,26 @@ from typing import Any
 
 import msgspec
 
+from edge.audio.block import Block, MidiBlock
 from edge.audio.file import FileSource
-from edge.audio.source import Source
+from edge.audio.source import Source, SourceEvent
 from edge.board import board_name, system_name
+from edge.calibration import (
+    UNCALIBRATED,
+    Calibration,
+    LoudestMinute,
+    calibrate,
+    default_calibration_file,
+    in_words,
+    read_calibration,
+)
 from edge.cli import console
+from edge.cli.calibrate import keep
 from edge.cli.common import open_catalogue
 from edge.cli.identify import is_midi
 from edge.display import key_name, named
 from edge.ear import ModelEar
-from edge.errors import UsageError
+from edge.errors import InputError, UsageError
 from edge.listen import Listener, ListenReport
 from edge.matching import Catalogue
 from edge.messages import (
@@ -63,6 +74,9 @@ class ListenOptions:
     settings: Path | None = None
     device: str | None = None
     wait_for_broker: bool = False
+    calibration: Path | None = None
+    no_calibration: bool = False
+    calibrate: bool = False
     fast: bool = False
     json: bool = False
 
@@ -73,10 +87,17 @@ def run(options: ListenOptions, software: str) -> None:
     settings = read_settings(options.settings) if options.settings else Settings()
     device = options.device or settings.device or default_device_name()
     catalogue = open_catalogue(_catalog_dir(options, settings))
-    recogniser = load_recogniser(
-        options.model or settings.model, catalogue, provisional=settings.provisional
-    )
     source = make_source(options, settings)
+    calibration = known_calibration(options, settings, source.kind)
+    recogniser = load_recogniser(
+        options.model or settings.model,
+        catalogue,
+        provisional=settings.provisional,
+        calibration=calibration,
+    )
+    overheard = LoudestMinute() if options.calibrate else None
+    if overheard is not None:
+        source = Overheard(source, overheard)
     source.open()
     try:
         with a_broker(options, settings) as broker:
@@ -92,11 +113,15 @@ def run(options: ListenOptions, software: str) -> None:
                 health_every_s=settings.health_every_s,
             )
             console.err(_greeting(source, broker, device))
+            if calibration is not UNCALIBRATED:
+                console.err(f"calibrated: {in_words(calibration)[0]}")
             with ended_by_signals(listener.stop):
                 report = listener.run()
     finally:
         source.close()
     _sum_up(report, as_json=options.json)
+    if overheard is not None:
+        calibrate_by(overheard, calibration, calibration_file(options, settings))
     damage = getattr(source, "damage", None)
     if damage is not None:
         raise damage
@@ -116,6 +141,10 @@ def check(options: ListenOptions) -> None:
     chosen = [name for name, value in ways.items() if value]
     if len(chosen) > 1:
         raise UsageError(f"{' and '.join(chosen)} given; one of them is allowed: choose one")
+    if options.no_calibration and options.calibration is not None:
+        raise UsageError("--calibration and --no-calibration given; choose one")
+    if options.midi_in is not None and (options.calibration is not None or options.calibrate):
+        raise UsageError("--midi-in needs no ear to calibrate; leave out the one or the other")
     if options.fast and options.file is None:
         raise UsageError("--fast given without --file; a microphone keeps its own pace")
 
@@ -132,6 +161,59 @@ def make_source(options: ListenOptions, settings: Settings) -> Source:
     from edge.audio.microphone import MicrophoneSource
 
     return MicrophoneSource(options.mic or settings.mic)
+
+
+def calibration_file(options: ListenOptions, settings: Settings) -> Path:
+    """The calibration that the command line names, or else the settings, or else the default."""
+    if options.calibration is not None:
+        return options.calibration
+    return Path(settings.calibration) if settings.calibration else default_calibration_file()
+
+
+def known_calibration(options: ListenOptions, settings: Settings, kind: str) -> Calibration:
+    """What is known of the piano that is heard.
+
+    The default file is that of the piano beside this microphone, so a recording is heard with a
+    calibration only where one is named.
+    """
+    named = options.calibration is not None or settings.calibration is not None
+    path = calibration_file(options, settings)
+    may_be_missing = options.calibrate or not named
+    if options.no_calibration or not (named or kind == "microphone"):
+        return UNCALIBRATED
+    if may_be_missing and not path.exists():
+        return UNCALIBRATED
+    return read_calibration(path)
+
+
+class Overheard:
+    """A source, and what is kept of its sound as it passes."""
+
+    def __init__(self, source: Source, kept: LoudestMinute) -> None:
+        self._source = source
+        self._kept = kept
+        self.open, self.stop, self.close = source.open, source.stop, source.close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def items(self) -> Iterator[Block | MidiBlock | SourceEvent]:
+        """All that the source gives."""
+        for item in self._source.items():
+            if isinstance(item, Block):
+                self._kept.push(item.samples)
+            yield item
+
+
+def calibrate_by(heard: LoudestMinute, before: Calibration, path: Path) -> None:
+    """Write down how the piano stood that was heard; where that cannot be told, say why."""
+    try:
+        found = calibrate(heard.samples, before.offset_cents)
+    except InputError as error:
+        console.err(f"sostenuto: not calibrated: {error}")
+        return
+    keep(found, path)
+    console.err(f"calibrated: {in_words(found)[0]}; from the next start on, by {path}")
 
 
 @contextmanager

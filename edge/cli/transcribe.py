@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edge.audio.block import STREAM_RATE_HZ
 from edge.audio.file import AUDIO_SUFFIXES, AudioFile
+from edge.calibration import UNCALIBRATED, read_calibration
 from edge.cli import console
 from edge.errors import InputError, SostenutoError, UsageError
 from edge.midi import MidiWriter
@@ -56,11 +57,13 @@ def run(
     midi: Path | None,
     midi_dir: Path | None,
     model: str | None,
+    calibration: Path | None,
     json: bool,
 ) -> None:
     """Write ``audio`` down; raises the first recording's error when all have been tried."""
     work = jobs(audio, midi, midi_dir)
-    recogniser = load_recogniser(model)
+    known = read_calibration(calibration) if calibration else UNCALIBRATED
+    recogniser = load_recogniser(model, calibration=known)
     written: list[Written] = []
     refused: list[Refused] = []
     first_error: SostenutoError | None = None
