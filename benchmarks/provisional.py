@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,10 @@ from edge.audio.block import BLOCK_S, STREAM_RATE_HZ
 from edge.ear import load_ear
 from edge.features import FeatureParameters
 from edge.note import Heard, NoteEvent, NoteState, NoteUpdate, Strike
-from edge.pedal import PedalParameters, pedal_moves
+from edge.pedal import pedal_moves
+
+if TYPE_CHECKING:
+    from training.render.segment import Segment
 
 Float32 = NDArray[np.float32]
 
@@ -55,12 +58,10 @@ progress_console = Console(stderr=True)
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """Sound at the stream's rate, what was played, and the pedal's (down_s, up_s)."""
+    """Sound at the stream's rate and what was played; a rendered segment has both and more."""
 
     samples: Float32
-    notes: Sequence[NoteEvent]
-    labels: NDArray[np.void] | None = None
-    pedal: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
+    played: Sequence[NoteEvent]
 
 
 @dataclass(slots=True)
@@ -137,7 +138,7 @@ def _delay_s(heard_s: float, onsets_s: NDArray[np.float64], at_s: float) -> floa
     return at_s - nearest_s if abs(nearest_s - heard_s) <= TOLERANCE_S else None
 
 
-def measure(name: str | None, recordings: Sequence[Played]) -> dict[str, Any]:
+def measure(name: str | None, recordings: Sequence[Played | Segment]) -> dict[str, Any]:
     """Delays, shares and cost on some recordings."""
     tally = Tally()
     costs = {}
@@ -148,13 +149,13 @@ def measure(name: str | None, recordings: Sequence[Played]) -> dict[str, Any]:
             began_s = time.process_time()
             came = hear(ear, one.samples)
             used_s += time.process_time() - began_s
-            count(tally if provisional else Tally(), came, one.notes)
+            count(tally if provisional else Tally(), came, one.played)
         costs[provisional] = used_s / sum(len(one.samples) / STREAM_RATE_HZ for one in recordings)
     cost = {"cpu_s_per_s": costs[True], "cpu_s_per_s_without": costs[False]}
     return tally.figures() | cost
 
 
-def sweep(name: str | None, recordings: Sequence[Played]) -> list[dict[str, Any]]:
+def sweep(name: str | None, recordings: Sequence[Played | Segment]) -> list[dict[str, Any]]:
     """The same for other values of the two thresholds of `edge.provisional`."""
     rows = []
     ear = load_ear(name, provisional=True)
@@ -164,7 +165,7 @@ def sweep(name: str | None, recordings: Sequence[Played]) -> list[dict[str, Any]
             edge.provisional.LEAST_CONFIDENCE = confidence
             tally = Tally()
             for one in track(recordings, f"{attack_s} {confidence}", console=progress_console):
-                count(tally, hear(ear, one.samples), one.notes)
+                count(tally, hear(ear, one.samples), one.played)
             found = tally.figures()
             median_ms, p95_ms, _ = found["provisional_delay_ms"]
             rows.append(
@@ -180,29 +181,21 @@ def sweep(name: str | None, recordings: Sequence[Played]) -> list[dict[str, Any]
     return rows
 
 
-def pedal_figures(recordings: Sequence[Played]) -> dict[str, dict[str, float]]:
+def pedal_figures(segments: Sequence[Segment]) -> dict[str, dict[str, float]]:
     """How well `edge.pedal` reads the pedal from activations drawn from labels."""
     rng = np.random.default_rng(SEED)
-    drawn = [(one, *_drawn(one)) for one in recordings]
+    drawn = [(one, *_drawn(one)) for one in segments]
     spoilt = [(one, *_spoilt(rng, *pair)) for one, *pair in drawn]
     return {"drawn": _agreement(drawn), "spoilt": _agreement(spoilt)}
 
 
-def _drawn(one: Played) -> tuple[Float32, Float32]:
-    from training.targets import HELD, NOTE_DTYPE, SOUNDING, draw_targets
+def _drawn(one: Segment) -> tuple[Float32, Float32]:
+    from training.preparation import notes_of
+    from training.targets import HELD, SOUNDING, draw_targets
 
     features = FeatureParameters()
-    assert one.labels is not None
-    notes = np.zeros(len(one.labels), NOTE_DTYPE)
-    for ours, theirs in (
-        ("pitch", "pitch_midi"),
-        ("velocity", "velocity"),
-        ("onset_s", "onset_s"),
-        ("offset_s", "key_offset_s"),
-        ("silence_s", "offset_s"),
-    ):
-        notes[ours] = one.labels[theirs]
-    targets = draw_targets(notes, 0, len(one.samples) // features.hop_samples, features)
+    frames = len(one.samples) // features.hop_samples
+    targets = draw_targets(notes_of(one), 0, frames, features)
     return targets[:, :, SOUNDING], targets[:, :, HELD]
 
 
@@ -225,7 +218,7 @@ def _stretches(line: Float32) -> list[tuple[int, int]]:
     return list(zip(np.flatnonzero(edges > 0), np.flatnonzero(edges < 0), strict=True))
 
 
-def _agreement(cases: Sequence[tuple[Played, Float32, Float32]]) -> dict[str, float]:
+def _agreement(cases: Sequence[tuple[Segment, Float32, Float32]]) -> dict[str, float]:
     """Share of the time that was said rightly and found, and pedals said where there was none."""
     hop_s = FeatureParameters().hop_s
     said_frames = true_frames = both_frames = said = made_up = 0
@@ -233,7 +226,7 @@ def _agreement(cases: Sequence[tuple[Played, Float32, Float32]]) -> dict[str, fl
         true = np.zeros(len(held), np.bool_)
         for down_s, up_s in one.pedal:
             true[int(down_s / hop_s) : int(np.ceil(up_s / hop_s))] = True
-        moves = pedal_moves(sounding, held, hop_s, PedalParameters())
+        moves = pedal_moves(sounding, held, hop_s)
         heard = np.zeros(len(held), np.bool_)
         for down, up in zip(moves[::2], moves[1::2], strict=True):
             stretch = slice(round(down.t_s / hop_s), round(up.t_s / hop_s) + 1)
@@ -251,21 +244,15 @@ def _agreement(cases: Sequence[tuple[Played, Float32, Float32]]) -> dict[str, fl
     }
 
 
-def rendered(train_folder: Path, cache_dir: Path | None) -> list[Played]:
+def rendered(train_folder: Path, cache_dir: Path | None) -> list[Segment]:
     """Segments that any run of this seed renders alike."""
     from training.render.segment import load_sources, render_segment, segment_rng
 
     sources = load_sources(train_folder, cache_dir=cache_dir)
-    made = []
-    for index in track(range(SEGMENTS), "rendering", console=progress_console):
-        one = render_segment(segment_rng(SEED, index), sources, SEGMENT_S)
-        notes = [
-            NoteEvent(int(n["pitch_midi"]), float(n["onset_s"]), float(n["offset_s"]), 64, 1.0)
-            for n in one.notes
-            if n["onset_s"] >= 0
-        ]
-        made.append(Played(one.samples, notes, one.notes, one.pedal))
-    return made
+    return [
+        render_segment(segment_rng(SEED, index), sources, SEGMENT_S)
+        for index in track(range(SEGMENTS), "rendering", console=progress_console)
+    ]
 
 
 def real() -> list[Played]:
@@ -273,12 +260,11 @@ def real() -> list[Played]:
     import soundfile
 
     from edge.audio.resample import resample, to_mono
-    from edge.midi import read_midi
 
     found = []
-    for audio, midi in places.recordings():
-        samples, rate_hz = soundfile.read(audio, dtype="float32")
-        found.append(Played(resample(to_mono(samples), rate_hz), read_midi(midi).notes))
+    for recording in places.recordings():
+        samples, rate_hz = soundfile.read(recording.audio, dtype="float32")
+        found.append(Played(resample(to_mono(samples), rate_hz), recording.played))
     return found
 
 
@@ -302,12 +288,12 @@ def main() -> None:
     options = parser.parse_args()
     report: dict[str, Any] = {}
     if options.train.is_dir():
-        recordings = rendered(options.train, options.cache)
-        report["pedal"] = pedal_figures(recordings)
+        segments = rendered(options.train, options.cache)
+        report["pedal"] = pedal_figures(segments)
         if options.sweep:
-            report["sweep"] = sweep(options.ear, recordings)
+            report["sweep"] = sweep(options.ear, segments)
         else:
-            report["rendered"] = measure(options.ear, recordings)
+            report["rendered"] = measure(options.ear, segments)
     else:
         progress_console.print(f"rendered playing left out: no {options.train}")
     if options.real:

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks import note_accuracy, readme, table
+from benchmarks import note_accuracy, places, provisional, readme, table
 from benchmarks.__main__ import compare_speed
 from benchmarks.delay import Confirmed, delays_s
+from edge.audio.block import STREAM_RATE_HZ
+from edge.midi import read_midi
 from edge.note import NoteEvent
+from tests.pianos import write_piano
 from training.evaluation import NoteScores, score_notes
 from training.hearing import Hearing, Recording
 from training.peers import BASIC_PITCH
@@ -111,3 +114,27 @@ def test_the_readmes_figures_name_their_machine() -> None:
     figures = readme.markdown(report)
     assert "| Notes, by ear | templates | goal |" in figures
     assert "`make bench` on Pi, 4 cores, Python 3.11, ai-edge-litert 2.3.0, 2026-11-21." in figures
+
+
+def test_a_recording_is_heard_at_the_streams_rate_with_what_was_played(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    audio, midi = places.demo()
+    demo = Recording("demo", audio, read_midi(midi).notes)
+    monkeypatch.setattr(places, "recordings", lambda: [demo])
+    (heard,) = provisional.real()
+    assert heard.played == demo.played
+    assert len(heard.samples) / STREAM_RATE_HZ > demo.played[-1].onset_s
+
+
+def test_a_pedal_that_was_rendered_is_read_back_from_its_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_piano(tmp_path / "pianos" / "sines")
+    monkeypatch.setattr(provisional, "SEGMENTS", 8)
+    segments = provisional.rendered(tmp_path, None)
+    assert sum(len(segment.pedal) for segment in segments) > 3
+    found = provisional.pedal_figures(segments)["drawn"]
+    assert found["said"] > 0
+    assert found["made_up"] == 0
+    assert found["time_precision"] > 0.95

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge.errors import InputError, UsageError
-from edge.note import pitch_to_hz
+from edge.note import NoteEvent, pitch_to_hz
 from tests.pianos import write_piano
 from training.render import command, room
 from training.render import performance as playing
@@ -32,7 +32,9 @@ from training.render.piano import (
 )
 from training.render.recordings import load_piano, load_pianos
 from training.render.segment import (
+    NOTE_DTYPE,
     Conditions,
+    Segment,
     Sources,
     labels_of,
     make_sources,
@@ -174,6 +176,12 @@ def test_a_note_that_began_before_the_segment_is_labelled_before_zero() -> None:
     labels = labels_of(playing.Performance(notes, NO_PEDAL), 1.0)
     assert labels["pitch_midi"].tolist() == [60]
     assert labels["onset_s"].tolist() == [-0.5]
+
+
+def test_the_notes_of_a_segment_begin_in_it_and_end_with_their_keys() -> None:
+    labels = np.array([(60, -0.2, 1.0, 0.5, 70), (64, 0.1, 2.0, 0.6, 80)], NOTE_DTYPE)
+    made = Segment(np.zeros(16_000, np.float32), labels, np.array([[0.0, 2.0]]), "", {})
+    assert made.played == (NoteEvent(64, 0.1, 0.6, 80, 1.0),)
 
 
 def test_a_note_that_began_before_the_segment_is_heard_at_its_start(piano: SampledPiano) -> None:

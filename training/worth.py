@@ -147,13 +147,8 @@ def render_segments(train_folder: Path) -> list[Rendered]:
     segments = []
     for index in range(SEGMENTS):
         one = render_segment(segment_rng(SEED, index), sources, SEGMENT_S)
-        played = tuple(
-            NoteEvent(int(n["pitch_midi"]), float(n["onset_s"]), float(n["offset_s"]), 64, 1.0)
-            for n in one.notes
-            if n["onset_s"] >= 0
-        )
-        if played:
-            segments.append(Rendered(one.samples, played))
+        if one.played:
+            segments.append(Rendered(one.samples, one.played))
     return segments
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import InputError
+from edge.note import NoteEvent
 from training.render import performance as playing
 from training.render import room
 from training.render.modelled import MODELLED_INSTRUMENT, modelled_piano
@@ -138,6 +139,21 @@ class Segment:
     pedal: NDArray[np.float64]
     piano: str
     recipe: dict[str, object]
+
+    @property
+    def played(self) -> tuple[NoteEvent, ...]:
+        """The notes that begin in it, each until its key is let go."""
+        return tuple(
+            NoteEvent(
+                int(note["pitch_midi"]),
+                float(note["onset_s"]),
+                float(note["key_offset_s"]),
+                int(note["velocity"]),
+                1.0,
+            )
+            for note in self.notes
+            if note["onset_s"] >= 0
+        )
 
 
 def segment_rng(seed: int, index: int) -> np.random.Generator:
