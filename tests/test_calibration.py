@@ -12,6 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 
 import edge
+from edge.audio.file import FileSource
 from edge.calibration import (
     FORMAT,
     UNCALIBRATED,
@@ -24,7 +25,7 @@ from edge.calibration import (
     write_calibration,
 )
 from edge.cli.app import run_command
-from edge.cli.calibrate import doubts
+from edge.cli.calibrate import doubts, of_source
 from edge.cli.listen import ListenOptions, known_calibration
 from edge.errors import InputError, UsageError
 from edge.note import NoteEvent, pitch_to_hz
@@ -243,6 +244,26 @@ def test_calibrate_in_json_is_one_document(
     assert told["offset_cents"] == pytest.approx(-23, abs=2)
     assert told["file"] == str(out)
     assert {"stretch_cents", "noise_dbfs", "peak_dbfs", "gain_db", "a4_hz"} <= set(told)
+
+
+def test_a_stream_is_heard_for_as_long_as_was_asked(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = of_source(FileSource(recording, paced=False), 6.01, 0.0)
+    assert found.offset_cents == pytest.approx(-23, abs=2)
+    assert found.heard_s == 6.0
+    assert "listening to piano.wav for 6 s" in capsys.readouterr().err
+
+
+def test_what_does_not_go_together_is_refused(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["calibrate", str(recording), "--mic", "USB"]) == 2
+    assert "one source is allowed" in capsys.readouterr().err
+    assert run_command(["calibrate", str(recording), "--show"]) == 2
+    assert "leave out AUDIO" in capsys.readouterr().err
+    assert run_command(["listen", "--midi-in", "Roland", "--calibrate"]) == 2
+    assert "--midi-in needs no ear to calibrate" in capsys.readouterr().err
 
 
 def test_nothing_is_written_of_a_recording_without_a_piano(

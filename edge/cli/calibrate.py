@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge.audio.block import STREAM_RATE_HZ, Block
 from edge.audio.file import AudioFile
-from edge.audio.source import SourceEvent
+from edge.audio.source import Source, SourceEvent
 from edge.calibration import (
     Calibration,
     LoudestMinute,
@@ -59,7 +59,9 @@ def run(
     if audio is not None:
         found = of_file(audio, seconds, expected_cents)
     else:
-        found = of_microphone(mic, seconds or MICROPHONE_S, expected_cents)
+        from edge.audio.microphone import MicrophoneSource
+
+        found = of_source(MicrophoneSource(mic), seconds or MICROPHONE_S, expected_cents)
     found = keep(found, path)
     tell(found, path, as_json=json)
     if not json:
@@ -79,13 +81,10 @@ def of_file(audio: Path, seconds: float | None, expected_cents: float) -> Calibr
         raise InputError(f"{audio}: {error}") from None
 
 
-def of_microphone(mic: str | None, seconds: float, expected_cents: float) -> Calibration:
+def of_source(source: Source, seconds: float, expected_cents: float) -> Calibration:
     """The calibration by what a microphone hears from now on."""
-    from edge.audio.microphone import MicrophoneSource
-
-    source = MicrophoneSource(mic)
-    source.open()
     kept = LoudestMinute()
+    source.open()
     try:
         console.err(f"listening to {source.name} for {seconds:.0f} s: play, over all the keyboard")
         with _progress(seconds) as advance:
