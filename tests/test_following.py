@@ -1,0 +1,194 @@
+"""Following: the place in the score, through what players do, and silence where nobody knows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.following import FollowedScore, Follower, Position, follow
+from edge.matching import Catalogue
+from edge.note import NoteEvent
+from tests.tunes import made_up_score, noise, played, with_mistakes
+
+SCORE = made_up_score(seed=3)
+FOLLOWED = FollowedScore.of_score(SCORE)
+AN_EIGHTH = 0.51
+END = float(SCORE.onset_quarters[-1])
+
+
+def places(
+    notes: list[NoteEvent], start_quarters: float | None = 0.0, score: FollowedScore = FOLLOWED
+) -> list[Position]:
+    return follow(score, notes, start_quarters)
+
+
+def after(notes: list[NoteEvent], pause_s: float, more: list[NoteEvent]) -> list[NoteEvent]:
+    """More notes, begun a pause after the last of the first ones."""
+    shift_s = notes[-1].onset_s + pause_s - more[0].onset_s
+    return [
+        *notes,
+        *(
+            NoteEvent(n.pitch_midi, n.onset_s + shift_s, None, n.velocity, n.confidence)
+            for n in more
+        ),
+    ]
+
+
+def written(from_quarter: float = 0.0, quarters: float = END + 1) -> np.ndarray:
+    onset = SCORE.onset_quarters
+    return onset[(onset >= from_quarter) & (onset < from_quarter + quarters)]
+
+
+def share_right(found: list[Position], truth: np.ndarray) -> float:
+    right = [
+        not position.lost and abs(position.quarters - quarters) < AN_EIGHTH
+        for position, quarters in zip(found, truth, strict=True)
+    ]
+    return float(np.mean(right))
+
+
+def test_bar_and_beat_of_a_straight_performance() -> None:
+    found = places(played(SCORE, quarters=END + 1))
+    truth = written()
+    assert np.allclose([p.quarters for p in found], truth, atol=1e-6)
+    assert [p.bar for p in found] == [int(q // 4) + 1 for q in truth]
+    assert np.allclose([p.beat for p in found], truth % 4 + 1)
+    assert not any(p.lost for p in found)
+
+
+@pytest.mark.parametrize("tempo", [0.5, 0.8, 1.25, 2.0])
+def test_the_tempo_is_told_from_half_to_double(tempo: float) -> None:
+    last = places(played(SCORE, quarters=40, tempo=tempo))[-1]
+    assert last.tempo_ratio == pytest.approx(tempo, rel=0.05)
+    assert last.tempo_bpm == pytest.approx(120 * tempo, rel=0.05)
+
+
+def test_between_notes_the_position_goes_on_in_tempo_but_not_past_the_next_chord() -> None:
+    follower = Follower(FOLLOWED, 0.0)
+    notes = played(SCORE, quarters=24)
+    for note in notes:
+        here = follower.push(note)
+    following = float(written(24.0)[0])
+    soon = follower.position_at(here.t_s + 0.1)
+    assert soon.quarters == pytest.approx(here.quarters + 0.2, abs=0.05)
+    assert follower.position_at(here.t_s + 60.0).quarters == pytest.approx(following)
+
+
+def test_rubato_is_followed() -> None:
+    notes = played(SCORE, quarters=END + 1)
+    at_s = np.array([note.onset_s for note in notes])
+    bent_s = at_s + 1.2 * np.sin(at_s / 2.5)  # the tempo swings between a half and one and a half
+    bent = [
+        NoteEvent(n.pitch_midi, float(s), None, 64, 1.0) for n, s in zip(notes, bent_s, strict=True)
+    ]
+    assert share_right(places(bent), written()) > 0.98
+
+
+def test_wrong_missed_and_extra_notes_do_not_throw_it_off() -> None:
+    notes = with_mistakes(played(SCORE, quarters=END + 1), seed=1, share=0.1)
+    notes = sorted([*notes, *noise(seed=5, notes=20)], key=lambda n: (n.onset_s, n.pitch_midi))
+    found = places(notes)
+    truth = np.array([note.onset_s * 2.0 for note in notes])
+    assert share_right(found, truth) > 0.9
+
+
+def test_a_jump_eight_bars_back_is_found_within_three_seconds() -> None:
+    first, again = played(SCORE, quarters=64), played(SCORE, from_quarter=32, quarters=40)
+    notes = after(first, 0.6, again)
+    found = places(notes)[len(first) :]
+    late = [p.t_s - found[0].t_s > 3.0 for p in found]
+    truth = written(32, 40)
+    assert share_right([p for p, is_late in zip(found, late, strict=True) if is_late], truth[late])
+    recovered = next(
+        p.t_s
+        for p, q in zip(found, truth, strict=True)
+        if not p.lost and abs(p.quarters - q) < AN_EIGHTH
+    )
+    assert recovered - found[0].t_s < 3.0
+    assert share_right([p for p, x in zip(found, late, strict=True) if x], truth[late]) == 1.0
+
+
+def test_a_jump_forward_is_found_within_three_seconds() -> None:
+    first, further = played(SCORE, quarters=24), played(SCORE, from_quarter=80, quarters=32)
+    found = places(after(first, 0.5, further))[len(first) :]
+    settled = [p.t_s - found[0].t_s > 3.0 for p in found]
+    truth = written(80, 32)
+    assert share_right([p for p, x in zip(found, settled, strict=True) if x], truth[settled]) == 1.0
+
+
+def test_a_repeat_may_be_taken_or_not() -> None:
+    section = played(SCORE, quarters=32)
+    taken = after(after(section, 0.5, section), 0.5, played(SCORE, from_quarter=32, quarters=32))
+    truth = np.concatenate((written(0, 32), written(0, 32), written(32, 32)))
+    assert share_right(places(taken), truth) > 0.9
+    straight = played(SCORE, quarters=64)
+    assert share_right(places(straight), written(0, 64)) == 1.0
+
+
+@pytest.mark.parametrize("hand", [1, 2])
+def test_one_hand_alone_is_followed(hand: int) -> None:
+    alone = SCORE.hand == hand
+    notes = [
+        NoteEvent(int(pitch), float(at), None, 64, 1.0)
+        for pitch, at in zip(SCORE.pitch_midi[alone], SCORE.onset_s[alone], strict=True)
+    ]
+    assert share_right(places(notes)[4:], SCORE.onset_quarters[alone][4:]) > 0.95
+
+
+def test_from_an_unknown_place_it_is_found() -> None:
+    found = places(played(SCORE, from_quarter=60, quarters=32, start_s=5.0), None)
+    assert found[0].lost
+    assert share_right(found[12:], written(60, 32)[12:]) == 1.0
+
+
+def test_noise_is_lost() -> None:
+    found = places(noise(seed=2, notes=120), None)
+    assert np.mean([p.lost for p in found[10:]]) > 0.95
+
+
+def test_another_piece_is_lost() -> None:
+    found = places(played(made_up_score(seed=11), quarters=80), None)
+    assert np.mean([p.lost for p in found[10:]]) > 0.9
+
+
+def test_a_warm_up_before_the_piece_is_lost_and_then_the_piece_found() -> None:
+    scales = noise(seed=4, notes=40)
+    notes = after(scales, 1.0, played(SCORE, quarters=40))
+    found = places(notes, None)
+    start_s = found[len(scales)].t_s
+    settled = [p.t_s > start_s + 3.0 for p in found]
+    truth = np.concatenate((np.zeros(len(scales)), written(0, 40)))[settled]
+    assert share_right([p for p, x in zip(found, settled, strict=True) if x], truth) == 1.0
+
+
+def test_nothing_heard_is_lost() -> None:
+    assert Follower(FOLLOWED).position_at(3.0).lost
+
+
+def test_a_piece_of_a_catalogue_is_the_piece_itself() -> None:
+    other = made_up_score(seed=8)
+    catalogue = Catalogue.from_scores([other, SCORE])
+    from_catalogue = FollowedScore.of_catalogue(catalogue, SCORE.piece.piece_id)
+    notes = played(SCORE, quarters=20)
+    assert places(notes, score=from_catalogue) == places(notes)
+    with pytest.raises(KeyError):
+        FollowedScore.of_catalogue(catalogue, "no such piece")
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_looking_between_notes_changes_nothing(data: st.DataObject) -> None:
+    notes = with_mistakes(played(SCORE, quarters=30), seed=data.draw(st.integers(0, 99)))
+    notes.sort(key=lambda note: (note.onset_s, note.pitch_midi))
+    looked = data.draw(st.sets(st.integers(0, len(notes) - 1)))
+    follower = Follower(FOLLOWED, 0.0)
+    found = []
+    for index, note in enumerate(notes):
+        if index in looked:
+            follower.position_at(note.onset_s)
+        found.append(follower.push(note))
+    assert found == follow(FOLLOWED, notes, 0.0)
+    follower.reset()
+    assert [follower.push(note) for note in notes] == found
