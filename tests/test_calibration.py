@@ -12,6 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 
 import edge
+from benchmarks.detuned import at_speed
 from edge.audio.file import FileSource
 from edge.calibration import (
     FORMAT,
@@ -30,6 +31,7 @@ from edge.cli.listen import ListenOptions, known_calibration
 from edge.errors import InputError, UsageError
 from edge.note import NoteEvent, pitch_to_hz
 from edge.settings import Settings
+from training.hearing import Recording
 
 Float32 = NDArray[np.float32]
 RATE_HZ = 16_000
@@ -206,6 +208,22 @@ def test_a_far_microphone_is_heard_once_it_is_calibrated() -> None:
     sound = played() / 4_000
     assert heard_right(edge.transcribe(sound, RATE_HZ)) < 0.3
     assert heard_right(edge.transcribe(sound, RATE_HZ, calibration=calibrate(sound))) > 0.8
+
+
+def test_a_recording_played_faster_is_sharper_and_its_labels_move_along(tmp_path: Path) -> None:
+    path = tmp_path / "fast.wav"
+    soundfile.write(path, played(), RATE_HZ)
+    notes = tuple(
+        NoteEvent(pitch, beat * BEAT_S, (beat + 1) * BEAT_S, 64, 1.0)
+        for beat, pitch in enumerate(TUNE)
+    )
+    speed = 2 ** (40 / 1200)
+    found = at_speed(Recording("fast", path, notes), speed)
+    before = calibrate(played()[: len(found.first)])
+    assert calibrate(found.first).offset_cents - before.offset_cents == pytest.approx(40, abs=2)
+    half_s = len(found.first) / RATE_HZ
+    expected_s = [n.onset_s / speed - half_s for n in notes if n.onset_s / speed >= half_s]
+    assert [note.onset_s for note in found.played] == pytest.approx(expected_s)
 
 
 # -- the command
