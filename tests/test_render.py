@@ -254,6 +254,14 @@ def test_one_instrument_is_heard_alone_with_all_its_sets(tmp_path: Path) -> None
         command.all_but("harp", tmp_path)
 
 
+def test_a_soundfont_alone_is_heard_without_any_recorded_set(tmp_path: Path) -> None:
+
+    write_piano(tmp_path / "pianos" / "upright_made", keys=range(21, 109, 30), duration_s=0.3)
+    others = command.all_but("grand", tmp_path, [SoundfontPreset(Path("grand.sf2"))])
+    assert others == ["upright_made"]
+    assert load_pianos(tmp_path / "pianos", others) == ([], [])
+
+
 def test_one_kind_of_playing_can_be_asked_for(sources: Sources) -> None:
     conditions = command.conditions_of(True, "repetitions", sources)
     kinds = {

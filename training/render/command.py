@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -130,8 +131,10 @@ def render_shard(plan: RenderPlan, sources: Sources, shard: int) -> dict[str, by
     return files
 
 
-def all_but(instrument: str, train: Path) -> list[str]:
+def all_but(instrument: str, train: Path, presets: Sequence[SoundfontPreset] = ()) -> list[str]:
     """The other instruments of a training folder: what is held out for one to be heard alone.
+
+    The one may also be a soundfont's.
 
     Raises
     ------
@@ -139,6 +142,7 @@ def all_but(instrument: str, train: Path) -> list[str]:
         There is no such instrument.
     """
     there = {instrument_of(path.parent.name) for path in train.glob("pianos/*/regions.csv")}
+    there |= {preset.instrument for preset in presets}
     if instrument not in there:
         listed = ", ".join(sorted(there)) or "none"
         raise UsageError(f"--only {instrument!r}: no such instrument; there are: {listed}")
@@ -178,7 +182,7 @@ def render_command(
         list[str] | None, typer.Option(help="An instrument that must not be heard; repeatable.")
     ] = None,
     only: Annotated[
-        str | None, typer.Option(help="The one sampled instrument that is heard: to judge with.")
+        str | None, typer.Option(help="The one instrument that is heard: to judge with.")
     ] = None,
     playing: Annotated[
         str | None, typer.Option(help="Only this is played: " + ", ".join(PLAYING) + ".")
@@ -205,11 +209,9 @@ def render_command(
             "hours above 0, segments of at least 0.5 s and one process or more are needed"
         )
     presets = [SoundfontPreset.parse(text) for text in soundfont or []]
-    if only is not None and (hold_out or presets or modelled):
-        raise UsageError(
-            "--only names the one instrument: leave out --hold-out, --soundfont and --modelled"
-        )
-    held_out = all_but(only, train) if only is not None else hold_out or []
+    if only is not None and (hold_out or modelled):
+        raise UsageError("--only names the one instrument: leave out --hold-out and --modelled")
+    held_out = all_but(only, train, presets) if only is not None else hold_out or []
     sources = load_sources(train, cache, held_out, presets, modelled)
     report_skipped(sources.skipped, console)
     segments = max(1, round(hours * 3600.0 / duration_s))

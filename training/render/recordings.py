@@ -341,7 +341,7 @@ def load_pianos(
     Raises
     ------
     InputError
-        A held-out name matches nothing, or nothing is left.
+        A held-out name matches nothing, or none of the others can be played.
     """
     folders = sorted(path.parent for path in folder.glob("*/regions.csv"))
     names = {path.name for path in folders}
@@ -361,7 +361,7 @@ def load_pianos(
         else:
             pianos.append(piano)
             skipped += unused
-    if not pianos:
+    if not pianos and (skipped or not folders):
         why = f"; {skipped[0]}" if skipped else ""
         raise InputError(f"no sample set with a regions.csv to play below {folder}{why}")
     return pianos, skipped
