@@ -255,7 +255,6 @@ def test_one_instrument_is_heard_alone_with_all_its_sets(tmp_path: Path) -> None
 
 
 def test_a_soundfont_alone_is_heard_without_any_recorded_set(tmp_path: Path) -> None:
-
     write_piano(tmp_path / "pianos" / "upright_made", keys=range(21, 109, 30), duration_s=0.3)
     others = command.all_but("grand", tmp_path, [SoundfontPreset(Path("grand.sf2"))])
     assert others == ["upright_made"]
