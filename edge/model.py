@@ -142,7 +142,7 @@ class NoteModel:
         self._before_frames = self.manifest.lookahead_frames
 
     def push(self, cube: Float32) -> Float32:
-        """Take cube frames, shape (n, pitch_bins, harmonics); give (m, 88, 4) activations.
+        """Take cube frames, shape (n, pitch_bins, harmonics); give (m, 88, 5) activations.
 
         The answers of all calls, laid end to end, belong to frames 0, 1, 2, … of the stream.
         """

@@ -25,7 +25,7 @@ from training.render.modelled import draw_model, key_layers
 from training.render.piano import SAMPLE_RATE_HZ
 from training.render.recordings import AFTER_THE_BLOW_SAMPLES, load_piano, load_pianos
 from training.render.segment import load_sources, segment_rng
-from training.shards import Shard, load_shard, save_shard, shard_bytes
+from training.shards import Shard, load_shard, shard_bytes
 from training.skipped import Skipped, report_count, report_skipped
 from training.targets import NOTE_DTYPE
 
@@ -319,9 +319,9 @@ def a_shard(**changes: float) -> Shard:
 def test_a_shard_with_impossible_notes_is_refused(
     change: dict[str, float], reason: str, tmp_path: Path
 ) -> None:
-    save_shard(tmp_path / "good.npz", a_shard())
+    (tmp_path / "good.npz").write_bytes(shard_bytes(a_shard()))
     assert len(load_shard(tmp_path / "good.npz").notes) == 2
-    save_shard(tmp_path / "bad.npz", a_shard(**change))
+    (tmp_path / "bad.npz").write_bytes(shard_bytes(a_shard(**change)))
     with pytest.raises(InputError, match=reason):
         load_shard(tmp_path / "bad.npz")
 
@@ -330,15 +330,17 @@ def test_broken_shards_are_named_counted_and_left_out_of_the_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("keras", reason="training needs the extra `train`")
-    from training.dataset import SegmentBatches
+    from training.dataset import SegmentBatches, Variation
 
     whole = shard_bytes(a_shard())
     (tmp_path / "002-00000.npz").write_bytes(whole)
     (tmp_path / "002-00001.npz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "002-00002.npz").write_bytes(b"")
-    save_shard(tmp_path / "002-00003.npz", Shard(a_shard().spectra * 0, a_shard().notes))
-    save_shard(tmp_path / "002-00004.npz", Shard(a_shard().spectra[..., :50], a_shard().notes))
-    batches = SegmentBatches(tmp_path, FeatureParameters(), 2, 64, 3, None, 1)
+    silent = Shard(a_shard().spectra * 0, a_shard().notes)
+    narrow = Shard(a_shard().spectra[..., :50], a_shard().notes)
+    (tmp_path / "002-00003.npz").write_bytes(shard_bytes(silent))
+    (tmp_path / "002-00004.npz").write_bytes(shard_bytes(narrow))
+    batches = SegmentBatches(tmp_path, FeatureParameters(), 2, 64, 3, Variation(), 1)
     assert [path.name for path in batches.shards] == ["002-00000.npz"]
     told = capsys.readouterr().err
     for number in (1, 2, 3, 4):

@@ -11,11 +11,13 @@ import pytest
 
 from edge.errors import InputError, ModelError
 from edge.features import FeatureParameters, harmonic_cube
+from edge.manifest import HEADS
 from edge.model import NoteModel
 from edge.note import KEYS, LOWEST_PITCH_MIDI, NoteEvent
 from edge.segmentation import SegmentationParameters
-from training.architecture import BlockShape, compressed, separable3d
-from training.shards import Shard, load_shard, save_shard
+from training.architecture import BlockShape, compressed, conv3d_reference, separable3d
+from training.crew import store
+from training.shards import Shard, load_shard, shard_bytes
 from training.targets import (
     NOTE_DTYPE,
     OFFSET,
@@ -77,7 +79,7 @@ def a_shard(segments: int = 2, frames: int = 120) -> Shard:
 
 def test_a_shard_comes_back_as_it_was_stored(tmp_path: Path) -> None:
     shard = a_shard()
-    save_shard(tmp_path / "001-00000.npz", shard)
+    store(tmp_path / "001-00000.npz", shard_bytes(shard))
     back = load_shard(tmp_path / "001-00000.npz")
     np.testing.assert_array_equal(back.spectra, shard.spectra)
     assert [n.tolist() for n in back.notes] == [n.tolist() for n in shard.notes]
@@ -114,14 +116,14 @@ def test_batches_depend_on_the_seed_alone_and_see_shards_that_come_later(tmp_pat
 
     with pytest.raises(InputError, match="no training shards"):
         SegmentBatches(tmp_path, FEATURES, 2, 64, 3, Variation(), 1)
-    save_shard(tmp_path / "001-00000.npz", a_shard())
+    store(tmp_path / "001-00000.npz", shard_bytes(a_shard()))
     one = SegmentBatches(tmp_path, FEATURES, 2, 64, 3, Variation(), 1)
     same = SegmentBatches(tmp_path, FEATURES, 2, 64, 3, Variation(), 1)
     for mine, other in zip(one[0], same[0], strict=True):
         np.testing.assert_array_equal(mine, other)
     assert one[0][0].shape == (2, 64, FEATURES.bins)
     assert one[0][1].shape == (2, 64, KEYS, 6)
-    save_shard(tmp_path / "001-00001.npz", a_shard())
+    store(tmp_path / "001-00001.npz", shard_bytes(a_shard()))
     one.on_epoch_end()
     assert len(one.shards) == 2
 
@@ -155,8 +157,15 @@ INVERTED = (BlockShape(2, 1, 3, 2, expanded_channels=12), BlockShape(3, 0, 3, 0,
 
 @pytest.mark.parametrize(
     "changed",
-    [{}, {"blocks": INVERTED}, {"groups": 2}, {"skips": False}, {"recurrent_units": 4}],
-    ids=["plain", "inverted", "shuffled", "no skips", "recurrent"],
+    [
+        {},
+        {"blocks": INVERTED},
+        {"groups": 2},
+        {"skips": False},
+        {"recurrent_units": 4},
+        {"harmonic_stack": False},
+    ],
+    ids=["plain", "inverted", "shuffled", "no skips", "recurrent", "no harmonics"],
 )
 def test_step_by_step_with_states_equals_the_whole_sequence(changed: dict[str, object]) -> None:
     from training.graph import copy_weights, sequence_model, streaming_model
@@ -196,6 +205,20 @@ def test_an_ear_looks_ahead_as_far_as_it_is_told(frames: int) -> None:
     assert compressed(lookahead_frames=frames).lookahead_frames == frames
 
 
+@pytest.mark.parametrize("ear", [separable3d(8), conv3d_reference(2)], ids=lambda ear: ear.family)
+def test_an_ear_with_whole_kernels_sees_as_far_as_the_factored_one(ear) -> None:  # type: ignore[no-untyped-def]
+    from training.graph import sequence_model
+
+    keras.utils.set_random_seed(5)
+    model = sequence_model(ear)
+    spectrum = np.random.default_rng(4).random((1, 90, FEATURES.bins)).astype(np.float32)
+    before = np.asarray(model(spectrum))
+    spectrum[:, 40] = 0
+    changed = np.flatnonzero(np.abs(np.asarray(model(spectrum)) - before).max(axis=(0, 2, 3)))
+    assert before.shape == (1, 90, KEYS, 5)
+    assert (changed.min(), changed.max()) == (40 - ear.lookahead_frames, 40 + ear.past_frames)
+
+
 def test_eight_bits_answer_like_the_model_they_came_from(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     from converters.tflite import convert, write_model
     from edge.manifest import Training, read_model_file
@@ -229,13 +252,61 @@ def test_an_operator_that_eight_bits_cannot_carry_is_named_with_its_layer() -> N
         _refuse_floating([("CONV_2D", "stem"), ("CONV_3D", "cube_mixer")])
 
 
+def test_the_loss_hears_every_head_where_it_is_judged_and_velocity_where_it_is_known() -> None:
+    from training.objective import UNJUDGED_START_FRAMES, note_loss
+
+    targets = draw_targets(played((69, 110, 0.5, 0.9)), 0, 60, FEATURES)[None]
+    shares = np.clip(targets[..., : len(HEADS)], 1e-6, 1 - 1e-6)
+    right = np.log(shares / (1 - shares)).astype(np.float32)
+
+    def loss(frame: int, head: str) -> float:
+        logits = right.copy()
+        logits[0, frame, A4, HEADS.index(head)] *= -1
+        return float(note_loss(targets, logits))
+
+    least = float(note_loss(targets, right))
+    assert all(loss(25, head) > least + 1e-3 for head in HEADS)
+    assert loss(40, "velocity") == pytest.approx(least)
+    assert all(loss(UNJUDGED_START_FRAMES - 1, head) == least for head in HEADS)
+
+
+def a_checkpoint(path: Path, architecture, model) -> Path:  # type: ignore[no-untyped-def]
+    np.savez(path, **{f"w{i:03}": w for i, w in enumerate(model.get_weights())})
+    path.with_suffix(".json").write_bytes(msgspec.json.encode(architecture))
+    return path
+
+
+def test_a_run_begins_with_the_weights_of_a_checkpoint_of_its_own_width(  # type: ignore[no-untyped-def]
+    small, tmp_path: Path
+) -> None:
+    from training.train import Schedule, averaged_model, train
+
+    architecture, model = small
+    narrow = a_checkpoint(tmp_path / "narrow.npz", architecture, model)
+    for stored, mine in zip(averaged_model(narrow).weights, model.weights, strict=True):
+        np.testing.assert_array_equal(stored, mine)
+    wider = msgspec.structs.replace(architecture, channels=10)
+    with pytest.raises(InputError, match=r"narrow\.npz is small with \d+ parameters, this run"):
+        train(wider, tmp_path, tmp_path / "run", Schedule(hours=1), start_from=narrow)
+
+
+def test_a_description_of_another_version_is_refused(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from training.train import averaged_model
+
+    stored = a_checkpoint(tmp_path / "old.npz", *small)
+    described = json.loads((tmp_path / "old.json").read_text())
+    (tmp_path / "old.json").write_text(json.dumps(described | {"normalised": True}))
+    with pytest.raises(InputError, match=r"old.json describes no model of this version .*normal"):
+        averaged_model(stored)
+
+
 @pytest.mark.slow
 def test_a_run_learns_stops_in_time_and_goes_on_where_it_was(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     from training.train import Schedule, averaged_model, train
 
     architecture, _ = small
     (tmp_path / "shards").mkdir()
-    save_shard(tmp_path / "shards" / "001-00000.npz", a_shard())
+    store(tmp_path / "shards" / "001-00000.npz", shard_bytes(a_shard()))
     run = tmp_path / "run"
     short = Schedule(hours=4 / 3600, batch=2, frames=64, steps_per_epoch=10)
     train(architecture, tmp_path / "shards", run, short)

@@ -15,11 +15,12 @@ Here is only what fixes a graph; `training.graph` builds it.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
+from edge.errors import InputError
 from edge.features import FeatureParameters
-
-HEADS = ("onset", "sounding", "offset", "velocity", "held")
 
 # Frames of the past, keys across, and whether the keys reach: the six blocks of either ear.
 _BLOCKS = ((5, 5, True), (5, 3, False), (5, 5, True), (7, 3, False), (7, 5, True), (9, 3, False))
@@ -101,6 +102,22 @@ FAMILIES = {
     "compressed": compressed,
     CONV3D_REFERENCE: conv3d_reference,
 }
+
+
+def read_architecture(path: Path) -> Architecture:
+    """The description that a run, or a checkpoint, has beside its weights.
+
+    Raises
+    ------
+    InputError
+        It is missing, or not of this version.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Architecture)
+    except OSError as error:
+        raise InputError(f"no {path} ({error.strerror}): train first") from None
+    except msgspec.DecodeError as error:
+        raise InputError(f"{path} describes no model of this version ({error})") from None
 
 
 def _ear(

@@ -26,7 +26,6 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -235,12 +234,7 @@ class LocalProcesses(AbstractContextManager["LocalProcesses"]):
             raise answer
         return shard, answer
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for worker in (*self._idle, *self._busy):
             worker.connection.close()
             worker.process.terminate()
@@ -319,12 +313,7 @@ class RayCluster(AbstractContextManager["RayCluster"]):
             return shard, Lost(str(lost).splitlines()[0])
         return shard, content
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ray.shutdown()
 
 

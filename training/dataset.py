@@ -20,7 +20,7 @@ from rich.console import Console
 from edge.errors import InputError
 from edge.features import FeatureParameters
 from edge.note import HIGHEST_PITCH_MIDI, LOWEST_PITCH_MIDI
-from training.shards import LEVELS, Shard, load_shard
+from training.shards import Shard, levels_to_spectrum, load_shard
 from training.skipped import Skipped, report_skipped
 from training.targets import draw_targets
 
@@ -114,7 +114,7 @@ class SegmentBatches(keras.utils.PyDataset):  # type: ignore[misc]
         batch: int,
         frames: int,
         steps: int,
-        variation: Variation | None,
+        variation: Variation,
         seed: int,
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
@@ -176,7 +176,7 @@ class SegmentBatches(keras.utils.PyDataset):  # type: ignore[misc]
             i = int(rng.integers(len(shard.spectra)))
             first = int(rng.integers(shard.spectra.shape[1] - self.frames + 1))
             levels = shard.spectra[i, first : first + self.frames]
-            spectrum, notes = levels.astype(np.float32) / LEVELS, shard.notes[i]
-            if self.variation is not None:
-                spectrum, notes = vary(spectrum, notes, self.features, self.variation, rng)
+            spectrum, notes = vary(
+                levels_to_spectrum(levels), shard.notes[i], self.features, self.variation, rng
+            )
             yield spectrum, draw_targets(notes, first, self.frames, self.features)

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 import keras
 from keras import layers, ops
 
-from training.architecture import CONV3D_REFERENCE, HEADS, Architecture, BlockShape
+from edge.manifest import HEADS
+from training.architecture import CONV3D_REFERENCE, Architecture, BlockShape
 
 # Width of a reach in keys: 28 semitones, the fifth partial, to either side.
 REACH_KEYS = 57
@@ -232,19 +233,14 @@ def heads(x: Any) -> Any:
 
 def sequence_model(a: Architecture) -> Any:
     """Keras model over whole sequences: spectrum (batch, time, bins) to logits (…, 88, 5)."""
-    spectrum, cube = cube_of(a)
+    spectrum = keras.Input((None, a.features.bins), name="spectrum")
+    stack = HarmonicStack(a.features.harmonic_shift_bins, a.features.pitch_bins, name="cube")
+    cube = stack(spectrum)
     if a.family == CONV3D_REFERENCE:
         from training.conv3d_reference import reference_graph
 
         return keras.Model(spectrum, reference_graph(cube, a), name=a.family)
     return keras.Model(spectrum, _graph(cube, a, _Sequence()), name=a.family)
-
-
-def cube_of(a: Architecture) -> tuple[Any, Any]:
-    """The input, spectra (batch, time, bins), and the harmonic cube made of it."""
-    spectrum = keras.Input((None, a.features.bins), name="spectrum")
-    stack = HarmonicStack(a.features.harmonic_shift_bins, a.features.pitch_bins, name="cube")
-    return spectrum, stack(spectrum)
 
 
 def streaming_model(a: Architecture, step_frames: int) -> Any:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge.errors import InputError
 from edge.note import NoteEvent
 from training.architecture import Architecture
-from training.shards import LEVELS, load_shard
+from training.shards import levels_to_spectrum, load_shard
 from training.thresholds import Judged
 
 Float32 = NDArray[np.float32]
@@ -56,7 +56,7 @@ def played_segments(folder: Path, most: int = JUDGED_SEGMENTS) -> list[PlayedSeg
                 if n["onset_s"] >= 0
             )
             if begun:
-                played.append(PlayedSegment(levels.astype(np.float32) / LEVELS, begun))
+                played.append(PlayedSegment(levels_to_spectrum(levels), begun))
     if not played:
         raise InputError(f"nothing to judge by in {folder}: it needs shards of rendered playing")
     return played[:most]

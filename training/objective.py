@@ -1,8 +1,8 @@
 """What the model is punished for.
 
-Cross-entropies of unequal worth: the onset is what everything else hangs on, and it is
-rare (one cell in two hundred), so its cells count more where a hammer fell. The velocity counts
-only near onsets, where it is known.
+Cross-entropies of unequal worth: the onset is what everything else hangs on, and it is rare (one
+cell in two hundred), so its cells count more where a hammer fell. The velocity counts only near
+onsets, where it is known.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ def note_loss(targets: Any, logits: Any) -> Any:
     """Scalar loss of logits (batch, time, 88, 5) against targets (batch, time, 88, 6)."""
     judged = slice(UNJUDGED_START_FRAMES, -UNJUDGED_END_FRAMES)
     t, z = targets[:, judged], ops.cast(logits[:, judged], "float32")
-    onset = _cross_entropy(z[..., 0], t[..., ONSET]) * (1 + ONSET_EMPHASIS * t[..., ONSET])
-    sounding = _cross_entropy(z[..., 1], t[..., SOUNDING])
-    offset = _cross_entropy(z[..., 2], t[..., OFFSET]) * (1 + OFFSET_EMPHASIS * t[..., OFFSET])
-    loudness = ops.square(ops.sigmoid(z[..., 3]) - t[..., VELOCITY]) * t[..., VELOCITY_KNOWN]
-    held = _cross_entropy(z[..., 4], t[..., HELD])
+    onset = _cross_entropy(z[..., ONSET], t[..., ONSET]) * (1 + ONSET_EMPHASIS * t[..., ONSET])
+    sounding = _cross_entropy(z[..., SOUNDING], t[..., SOUNDING])
+    offset = _cross_entropy(z[..., OFFSET], t[..., OFFSET])
+    offset *= 1 + OFFSET_EMPHASIS * t[..., OFFSET]
+    loudness = ops.sigmoid(z[..., VELOCITY]) - t[..., VELOCITY]
+    loudness = ops.square(loudness) * t[..., VELOCITY_KNOWN]
+    held = _cross_entropy(z[..., HELD], t[..., HELD])
     total = WEIGHTS["onset"] * onset + WEIGHTS["sounding"] * sounding
     total += WEIGHTS["offset"] * offset + WEIGHTS["held"] * held
     # Scaled to the order of one, so that learning rates mean what they usually mean.

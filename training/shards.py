@@ -39,6 +39,11 @@ def spectrum_to_levels(
     return np.round(spectrum * LEVELS).astype(np.uint8)
 
 
+def levels_to_spectrum(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """A stored spectrum in 0..1 again, of the same shape."""
+    return levels.astype(np.float32) / LEVELS
+
+
 def shard_bytes(shard: Shard) -> bytes:
     """A shard as its file's content; the same shard gives the same bytes."""
     lengths = np.array([len(n) for n in shard.notes])
@@ -46,12 +51,6 @@ def shard_bytes(shard: Shard) -> bytes:
     content = io.BytesIO()
     np.savez(content, spectra=shard.spectra, lengths=lengths, notes=notes)
     return content.getvalue()
-
-
-def save_shard(path: Path, shard: Shard) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(shard_bytes(shard))
-    partial.rename(path)
 
 
 def load_shard(path: Path) -> Shard:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.features import FeatureParameters
+from edge.manifest import HEADS
 from edge.note import KEYS, LOWEST_PITCH_MIDI
 
 # Half the base of an onset's triangle, in frames of 20 ms: wide enough that two frames always see
@@ -20,8 +21,9 @@ ONSET_HALF_WIDTH_FRAMES = 2.0
 # An offset is softer than an onset in the sound and in the scoring tolerance.
 OFFSET_HALF_WIDTH_FRAMES = 3.0
 
-# Channels of the target array; the last marks where the velocity is known.
-ONSET, SOUNDING, OFFSET, VELOCITY, HELD, VELOCITY_KNOWN = range(6)
+# Channels of the target array: the model's heads in their order, and where the velocity is known.
+ONSET, SOUNDING, OFFSET, VELOCITY, HELD = range(len(HEADS))
+VELOCITY_KNOWN = len(HEADS)
 
 # ``offset_s`` is where the key is let go, ``silence_s`` where the sound ends, the pedal included.
 NOTE_DTYPE = np.dtype(
@@ -49,7 +51,7 @@ def draw_targets(
     float32, shape (frames, 88, 6)
         Onset, sounding, offset, velocity / 127, held, and 1 where that velocity counts.
     """
-    targets = np.zeros((frames, KEYS, 6), np.float32)
+    targets = np.zeros((frames, KEYS, VELOCITY_KNOWN + 1), np.float32)
     order = np.argsort(notes["onset_s"], kind="stable")
     onset = notes["onset_s"][order] / features.hop_s - first_frame
     offset = notes["offset_s"][order] / features.hop_s - first_frame

@@ -50,7 +50,7 @@ _CHOICES: tuple[tuple[str, tuple[Any, ...]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A segment's activations, shape (frames, 88, 4), and the notes that were played in it."""
+    """A segment's activations, shape (frames, 88, 5), and the notes that were played in it."""
 
     activations: NDArray[np.float32]
     played: tuple[NoteEvent, ...]

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from edge.errors import InputError
-from training.architecture import Architecture
+from training.architecture import Architecture, read_architecture
 from training.dataset import SegmentBatches, Variation
 from training.graph import sequence_model
 from training.objective import note_loss
@@ -157,14 +157,17 @@ def train(
     shards: Path,
     folder: Path,
     schedule: Schedule,
-    variation: Variation | None = None,
-    validation: Path | None = None,
     start_from: Path | None = None,
 ) -> None:
     """Train into ``folder``: architecture.json, last.keras, average.npz, log.jsonl.
 
     A folder that holds an earlier, unfinished run is continued. ``start_from`` is another run's
     folder, or a checkpoint, whose averaged weights this one begins with.
+
+    Raises
+    ------
+    InputError
+        There is nothing to train on, or nothing of this architecture to start from.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "architecture.json").write_bytes(msgspec.json.encode(architecture))
@@ -175,16 +178,11 @@ def train(
         schedule.batch,
         schedule.frames,
         schedule.steps_per_epoch,
-        variation or Variation(),
+        Variation(),
         schedule.seed + int(progress.get("steps", 0)),
     )
-    judged = None
-    if validation:
-        judged = SegmentBatches(
-            validation, architecture.features, schedule.batch, schedule.frames, 10, None, 0
-        )
     pacer = _Pacer(folder, schedule, progress)
-    model.fit(batches, epochs=100_000, verbose=2, callbacks=[pacer], validation_data=judged)
+    model.fit(batches, epochs=100_000, verbose=2, callbacks=[pacer])
 
 
 def _resumed(
@@ -200,7 +198,15 @@ def _resumed(
     model = sequence_model(architecture)
     keras.config.set_dtype_policy("float32")
     if start_from is not None:
-        model.set_weights(averaged_model(start_from).get_weights())
+        begun = averaged_model(start_from)
+        shapes = [[weight.shape for weight in m.weights] for m in (model, begun)]
+        if shapes[0] != shapes[1]:
+            raise InputError(
+                f"{start_from} is {begun.name} with {begun.count_params()} parameters, this run "
+                f"{model.name} with {model.count_params()}: only a model of the same family and "
+                "width can be started from"
+            )
+        model.set_weights(begun.get_weights())
     adam = LayerwiseAdamW(
         1e-3,
         weight_decay=1e-4,
@@ -224,8 +230,11 @@ def averaged_model(stored: Path) -> Any:
     weights = stored if is_checkpoint else stored / "average.npz"
     described = stored.with_suffix(".json") if is_checkpoint else stored / "architecture.json"
     if not weights.exists() or not described.exists():
-        raise InputError(f"no weights in {stored}: {weights.name} and {described.name} are needed")
-    architecture = msgspec.json.decode(described.read_bytes(), type=Architecture)
+        raise InputError(
+            f"no weights in {stored}: {weights.name} and {described.name} are needed, as "
+            "`sostenuto-studio train` leaves them"
+        )
+    architecture = read_architecture(described)
     model = sequence_model(architecture)
     with np.load(weights) as arrays:
         try:
