@@ -44,12 +44,15 @@ JUMP_TO_BAR_COST = 17.0
 SHORT_JUMP_COST = 7.0
 SHORT_JUMP_S = 2.0
 """Losing one's place by a beat or two, or another hand coming in, is likelier than a jump."""
-AWAY_FROM_START_COST = 1.0
+AWAY_FROM_START_COST = 3.0
 """For each quarter between the first note and where the player was thought to begin."""
 SKIP_COST = 0.8
 SKIPPED_NOTE_COST = 1.0
 MOST_SKIP_COST = 4.0
 """For a chord of which nothing is heard: more for a fuller one, which is harder to miss."""
+UNHURRIED_S = 0.12
+HURRIED_SHARE = 0.3
+"""Of trills and runs, whose notes are written closer than this, fewer are counted."""
 INCOMPLETE_COST = 1.0
 """For leaving a chord with none of its notes heard; less where some were."""
 SPREAD_S = 0.06
@@ -74,7 +77,10 @@ FIT_AT_START = 0.8
 FIT_LOST = 0.5
 MARGIN_NATS = 4.0
 ELSEWHERE_S = 1.5
+WAITED_S = 2.0
+"""A step through the score longer than a short jump and this is no going on."""
 
+NEVER_S = 1e9
 LONGEST_REST_S = 8.0
 """The position goes on through a rest of the score, but not for longer than this."""
 
@@ -130,6 +136,9 @@ class Follower:
         self._start_quarters = start_quarters
         self._steps = np.arange(1, LONGEST_STEP + 1)
         skipped = np.minimum(SKIP_COST + SKIPPED_NOTE_COST * score.sizes, MOST_SKIP_COST)
+        written_s = np.minimum(score.onset_s, NEVER_S)  # the empty chords between strands
+        wait_s = np.diff(written_s, append=NEVER_S)
+        skipped *= np.clip(wait_s / UNHURRIED_S, HURRIED_SHARE, 1.0)
         self._skipped = np.concatenate(([0.0], np.cumsum(skipped)[:-1]))
         self._last_of_state = np.zeros(score.onset_s.size, dtype=np.int64)
         self.reset()
@@ -138,6 +147,7 @@ class Follower:
         """Forget what was played."""
         self._ways: _Ways | None = None
         self._heard_s = 0.0
+        self._settled = self._start_quarters is not None
 
     def push(self, note: NoteEvent) -> Position:
         """Take one confirmed note, in order of onset, and say where the player is.
@@ -150,7 +160,8 @@ class Follower:
         else:
             found = self._onward(self._ways, note.pitch_midi)
         if found is not None:
-            self._ways = self._best_of_each_chord(found)
+            before, self._ways = self._ways, self._best_of_each_chord(found)
+            self._settled = self._still_settled(before, self._ways)
         return self.position_at(self._heard_s)
 
     def position_at(self, t_s: float) -> Position:
@@ -171,18 +182,28 @@ class Follower:
         quarters = score.quarters_at(at_s)
         bar, beat, beat_quarters = score.bar_and_beat(quarters)
         tempo_bpm = 60.0 * score.quarters_per_s_at(at_s) / (beat_quarters * slowness)
-        confidence = self._confidence(ways)
+        confidence = float(ways.fit[0]) * (1.0 if self._settled else self._margin(ways))
         lost = confidence < FIT_LOST
         return Position(t_s, quarters, bar, beat, tempo_bpm, 1 / slowness, confidence, lost)
 
-    def _confidence(self, ways: _Ways) -> float:
-        """How well the best way fits, less what another place has to say for itself."""
+    def _still_settled(self, before: _Ways | None, now: _Ways) -> bool:
+        """Whether the place is known: once surely found, it is kept until the best way leaves."""
+        if self._settled and before is not None:
+            onset_s = self._score.onset_s
+            gone_s = float(onset_s[now.chord[0]] - onset_s[before.chord[0]])
+            if -SHORT_JUMP_S < gone_s < SHORT_JUMP_S + WAITED_S:
+                return float(now.fit[0]) > FIT_AFTER_JUMP
+        if before is None:
+            return self._settled and float(now.fit[0]) > FIT_UNKNOWN
+        return float(now.fit[0]) * self._margin(now) > FIT_LOST
+
+    def _margin(self, ways: _Ways) -> float:
+        """How much likelier the best way is than one that is elsewhere; 0 to 1."""
         at_s = self._score.onset_s[ways.chord]
         elsewhere = np.abs(at_s - at_s[0]) > ELSEWHERE_S
         if not elsewhere.any():
-            return float(ways.fit[0])
-        margin = float(ways.odds[0] - ways.odds[elsewhere].max())
-        return float(ways.fit[0]) * min(1.0, margin / MARGIN_NATS)
+            return 1.0
+        return min(1.0, float(ways.odds[0] - ways.odds[elsewhere].max()) / MARGIN_NATS)
 
     def _anywhere(self, pitch: int) -> _Ways | None:
         """Every chord with this note, as the first one."""
@@ -277,7 +298,7 @@ class Follower:
             chord,
             np.full(chord.size, self._heard_s),
             np.full(chord.size, self._heard_s),
-            np.clip(slowness + trust * measured, FASTEST, SLOWEST),
+            np.minimum(np.maximum(slowness + trust * measured, FASTEST), SLOWEST),
             unsure * (1.0 - trust),
             np.full(chord.size, low),
             np.full(chord.size, high),
@@ -299,13 +320,13 @@ class Follower:
 
     def _best_of_each_chord(self, found: _Ways) -> _Ways:
         """Ways that have met go on as the better one; the best are kept, the best first."""
-        order = np.argsort(found.odds, kind="stable")
+        worst = float(found.odds.max()) - WORST_KEPT
+        order = np.flatnonzero(found.odds > worst)
+        order = order[np.argsort(found.odds[order], kind="stable")]
         self._last_of_state[found.chord[order]] = order
         order = order[self._last_of_state[found.chord[order]] == order][::-1][:WAYS_KEPT]
-        best = float(found.odds[order[0]])
-        order = order[found.odds[order] > best - WORST_KEPT]
         kept = _Ways(*(column[order] for column in found.columns()))
-        return replace(kept, odds=kept.odds - best)
+        return replace(kept, odds=kept.odds - kept.odds[0])
 
 
 def _bits(pitch: int) -> tuple[np.uint64, np.uint64]:
