@@ -18,18 +18,17 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from converters.parity import compare, parity_table
-from converters.tflite import Converted, convert, write_model
+from converters.tflite import convert, manifest_of, write_model
 from edge.errors import InputError
 from edge.features import harmonic_cube
 from edge.manifest import Manifest, Training, read_manifest
 from edge.model import NoteModel
 from edge.resources import models_dir
-from edge.segmentation import SegmentationParameters
-from training.architecture import Architecture
+from training.architecture import CONV3D_REFERENCE, Architecture, read_architecture
 from training.evaluation import mean_scores
-from training.hearing import scores_of_ear
+from training.hearing import hear, recordings_in
 from training.judging import heard, heard_in_keras, played_segments
-from training.shards import LEVELS, Shard, load_shard
+from training.shards import Shard, levels_to_spectrum, load_shard
 from training.thresholds import fit_thresholds
 from training.train import averaged_model
 
@@ -54,35 +53,26 @@ def convert_command(
     ] = None,
 ) -> None:
     """Convert a run to an int8 TFLite model with its manifest, thresholds fitted."""
-    if not (run / "average.npz").exists():
-        raise InputError(f"{run} is no training run: it has no average.npz")
-    architecture = msgspec.json.decode((run / "architecture.json").read_bytes(), type=Architecture)
-    sequence = averaged_model(run)
+    sequence, architecture = averaged_model(run), read_architecture(run / "architecture.json")
+    if architecture.family == CONV3D_REFERENCE:
+        raise InputError(
+            f"{run} is a {CONV3D_REFERENCE}: it is there to compare with, no device runs it; "
+            "convert a run of another family"
+        )
     shards = [load_shard(path) for path in sorted((run / "shards").glob("*.npz"))]
-    calibration = _spectra(shards, CALIBRATION_SEGMENTS)
+    judging, hop_s = played_segments(run / "judging"), architecture.features.hop_s
     training = _training(run, sequence, architecture, shards, audio)
     folder, title = out or models_dir(), name or architecture.family
     log = _to_people.print
 
-    def written(
-        converted: Converted,
-        as_name: str,
-        thresholds: SegmentationParameters,
-        figures: dict[str, float],
-    ) -> Manifest:
-        return write_model(
-            folder, as_name, version, converted, architecture, thresholds, training, figures
-        )
-
-    eight_bits = convert(sequence, architecture, calibration)
+    eight_bits = convert(sequence, architecture, _spectra(shards, CALIBRATION_SEGMENTS))
     log(f"int8: {len(eight_bits.content)} bytes, operators {eight_bits.operators}")
-    rough = written(eight_bits, title, SegmentationParameters(), {})
-    judging, hop_s = played_segments(run / "judging"), architecture.features.hop_s
-    in_int8 = heard(judging, _on_device(rough, eight_bits.content), hop_s)
+    manifest = manifest_of(eight_bits, architecture, title, version, training)
+    in_int8 = heard(judging, _on_device(manifest, eight_bits.content), hop_s)
     thresholds = fit_thresholds(in_int8, report=log)
 
     floating = convert(sequence, architecture, [], quantise=False)
-    plain = msgspec.structs.replace(rough, quantisation="float32", states=floating.states)
+    plain = manifest_of(floating, architecture, title, version, training)
     forms = compare(
         {
             "Keras": heard_in_keras(judging, sequence, architecture),
@@ -90,7 +80,7 @@ def convert_command(
             "TFLite int8": in_int8,
         },
         thresholds,
-        rough.warm_up_frames,
+        manifest.warm_up_frames,
     )
     log(parity_table(forms))
     in_floats, in_eight_bits = forms["TFLite float"].scores, forms["TFLite int8"].scores
@@ -99,14 +89,17 @@ def convert_command(
         "rendered_offset_f1": round(in_eight_bits.f1_with_offsets, 4),
         "rendered_onset_f1_float": round(in_floats.f1, 4),
     }
-    manifest = written(eight_bits, title, thresholds, figures)
+    manifest = msgspec.structs.replace(manifest, segmentation=thresholds, figures=figures)
+    write_model(folder, manifest, eight_bits.content)
     if recordings is not None:
-        real = mean_scores(list(scores_of_ear(recordings, str(folder / manifest.file)).values()))
-        figures |= {
+        hearings = hear(folder / manifest.file, recordings_in(recordings))
+        real = mean_scores([hearing.scores for hearing in hearings])
+        on_recordings = {
             "real_onset_f1": round(real.f1, 4),
             "real_offset_f1": round(real.f1_with_offsets, 4),
         }
-        manifest = written(eight_bits, title, thresholds, figures)
+        manifest = msgspec.structs.replace(manifest, figures=figures | on_recordings)
+        write_model(folder, manifest, eight_bits.content)
     read_manifest(folder / f"{title}.json")
     log(
         f"{folder / manifest.file}: {training.parameters} parameters, "
@@ -128,13 +121,13 @@ def _training(
     )
 
 
-def _spectra(shards: Sequence[Shard], count: int) -> list[np.ndarray]:
+def _spectra(shards: Sequence[Shard], count: int) -> list[Float32]:
     """Segments from as many shards as there are, as spectra in 0..1."""
     if not shards:
         raise InputError("the run has no shards to calibrate on: train it first")
     chosen = [shards[i * len(shards) // count] for i in range(count)]
     return [
-        shard.spectra[i % len(shard.spectra), :200].astype(np.float32) / LEVELS
+        levels_to_spectrum(shard.spectra[i % len(shard.spectra), :200])
         for i, shard in enumerate(chosen)
     ]
 
@@ -142,8 +135,8 @@ def _spectra(shards: Sequence[Shard], count: int) -> list[np.ndarray]:
 def _on_device(manifest: Manifest, content: bytes) -> Callable[[Float32], Float32]:
     model = NoteModel(manifest, content)
 
-    def hear(spectrum: Float32) -> Float32:
+    def activations_of(spectrum: Float32) -> Float32:
         activations = model.push(harmonic_cube(spectrum, manifest.features))
         return np.concatenate([activations, model.flush()])
 
-    return hear
+    return activations_of

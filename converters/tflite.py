@@ -181,18 +181,11 @@ def _refuse_floating(operators: list[tuple[str, str]]) -> None:
             )
 
 
-def write_model(
-    folder: Path,
-    name: str,
-    version: str,
-    converted: Converted,
-    architecture: Architecture,
-    segmentation: SegmentationParameters,
-    training: Training,
-    figures: dict[str, float],
+def manifest_of(
+    converted: Converted, architecture: Architecture, name: str, version: str, training: Training
 ) -> Manifest:
-    """Write NAME.tflite and NAME.json; the card is written by hand beside them."""
-    manifest = Manifest(
+    """What a device must know of a converted model; thresholds and figures are not fitted yet."""
+    return Manifest(
         format=FORMAT,
         name=name,
         version=version,
@@ -209,12 +202,15 @@ def write_model(
         lookahead_ms=lookahead_ms(architecture.features, architecture.lookahead_frames),
         warm_up_frames=architecture.past_frames + architecture.lookahead_frames,
         states=converted.states,
-        segmentation=segmentation,
+        segmentation=SegmentationParameters(),
         training=training,
-        figures=figures,
+        figures={},
     )
+
+
+def write_model(folder: Path, manifest: Manifest, content: bytes) -> None:
+    """Write NAME.tflite and NAME.json; the card is written by hand beside them."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / manifest.file).write_bytes(converted.content)
+    (folder / manifest.file).write_bytes(content)
     document = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    (folder / f"{name}.json").write_bytes(document + b"\n")
-    return manifest
+    (folder / manifest.file).with_suffix(".json").write_bytes(document + b"\n")

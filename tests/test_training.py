@@ -11,10 +11,11 @@ import pytest
 
 from edge.errors import InputError, ModelError
 from edge.features import FeatureParameters, harmonic_cube
-from edge.manifest import HEADS
+from edge.manifest import HEADS, Training
 from edge.model import NoteModel
 from edge.note import KEYS, LOWEST_PITCH_MIDI, NoteEvent
 from edge.segmentation import SegmentationParameters
+from training import thresholds
 from training.architecture import BlockShape, compressed, conv3d_reference, separable3d
 from training.crew import store
 from training.shards import Shard, load_shard, shard_bytes
@@ -220,24 +221,19 @@ def test_an_ear_with_whole_kernels_sees_as_far_as_the_factored_one(ear) -> None:
 
 
 def test_eight_bits_answer_like_the_model_they_came_from(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    from converters.tflite import convert, write_model
-    from edge.manifest import Training, read_model_file
+    from converters.tflite import convert, manifest_of, write_model
+    from edge.manifest import read_manifest, read_model_file
 
     architecture, model = small
     spectrum = a_spectrum()
     converted = convert(model, architecture, [spectrum])
     assert converted.quantisation == "int8"
     assert not {"CONV_3D", "QUANTIZE", "DEQUANTIZE"} & set(converted.operators)
-    manifest = write_model(
-        tmp_path,
-        "small",
-        "0",
-        converted,
-        architecture,
-        SegmentationParameters(),
-        Training("small", model.count_params(), "noise", 0.0, 0),
-        {},
+    training = Training("small", model.count_params(), "noise", 0.0, 0)
+    write_model(
+        tmp_path, manifest_of(converted, architecture, "small", "0", training), converted.content
     )
+    manifest = read_manifest(tmp_path / "small.json")
     device = NoteModel(manifest, read_model_file(manifest, tmp_path))
     heard = np.concatenate([device.push(harmonic_cube(spectrum, FEATURES)), device.flush()])
     whole = np.asarray(keras.ops.sigmoid(model(spectrum[None])))[0]
@@ -298,6 +294,63 @@ def test_a_description_of_another_version_is_refused(small, tmp_path: Path) -> N
     (tmp_path / "old.json").write_text(json.dumps(described | {"normalised": True}))
     with pytest.raises(InputError, match=r"old.json describes no model of this version .*normal"):
         averaged_model(stored)
+
+
+def a_run(folder: Path, architecture, model) -> Path:  # type: ignore[no-untyped-def]
+    """A run as training leaves it, with what it was trained on and what was kept apart."""
+    for shards in ("shards", "judging"):
+        store(folder / shards / "001-00000.npz", shard_bytes(a_shard()))
+    a_checkpoint(folder / "average.npz", architecture, model)
+    (folder / "average.json").rename(folder / "architecture.json")
+    (folder / "log.jsonl").write_text('{"steps": 7}\n')
+    return folder
+
+
+def convert_run(run: Path, out: Path, recordings: Path | None = None) -> None:
+    from converters.model_command import convert_command
+
+    convert_command(run, out, "tiny", "0.1", "two notes", recordings)
+
+
+def test_a_run_becomes_an_ear_with_thresholds_and_figures(  # type: ignore[no-untyped-def]
+    small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import soundfile
+
+    from converters import model_command
+    from edge.ear import load_ear
+    from edge.manifest import read_manifest
+    from edge.midi import write_midi
+
+    monkeypatch.setattr(thresholds, "_CHOICES", (("onset_threshold", ((0.9, 0.9, 0.9),)),))
+    monkeypatch.setattr(model_command, "CALIBRATION_SEGMENTS", 1)
+    architecture, model = small
+    recordings = tmp_path / "recordings"
+    recordings.mkdir()
+    soundfile.write(recordings / "a.wav", np.zeros(32_000), 16_000)
+    write_midi(recordings / "a.mid", [NoteEvent(69, 0.5, 1.0, 64, 1.0)])
+    convert_run(a_run(tmp_path / "run", architecture, model), tmp_path / "out", recordings)
+    manifest = read_manifest(tmp_path / "out" / "tiny.json")
+    assert manifest.training == Training("small", model.count_params(), "two notes", 0.0, 7)
+    assert set(manifest.figures) == {
+        "rendered_onset_f1",
+        "rendered_offset_f1",
+        "rendered_onset_f1_float",
+        "real_onset_f1",
+        "real_offset_f1",
+    }
+    ear = load_ear(tmp_path / "out" / "tiny.tflite")
+    assert ear.lookahead_samples == manifest.lookahead_samples
+
+
+def test_a_reference_is_not_made_into_an_ear(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from training.graph import sequence_model
+
+    reference = msgspec.structs.replace(small[0], family="conv3d_reference", channels=2)
+    run = a_run(tmp_path / "run", reference, sequence_model(reference))
+    with pytest.raises(InputError, match=r"conv3d_reference: .* no device runs it"):
+        convert_run(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -218,11 +218,6 @@ def hear(model: str | Path | None, recordings: Sequence[Recording]) -> Iterator[
             yield Hearing.judged(recording, heard, cpu_s / file.duration_s)
 
 
-def scores_of_ear(folder: Path, model: str | None) -> dict[str, NoteScores]:
-    """Scores of a model on every recording of a folder, by name."""
-    return {one.recording.name: one.scores for one in hear(model, recordings_in(folder))}
-
-
 @dataclass(frozen=True, slots=True)
 class RestrikeShare:
     """Of the keys struck again at such a rate, pedal up or down, how many were found."""
