@@ -34,13 +34,13 @@ from edge.following.score import LONGEST_STEP, FollowedScore
 from edge.note import NoteEvent
 
 WAYS_KEPT = 160
-WORST_KEPT = 32.0
+WORST_KEPT = 40.0
 """A way this much worse than the best, in nats, does not come back."""
 
 SLIP_COST = 5.0
 NEAR_COST = 3.5
-JUMP_COST = 20.0
-JUMP_TO_BAR_COST = 17.0
+JUMP_COST = 27.0
+JUMP_TO_BAR_COST = 24.0
 SHORT_JUMP_COST = 7.0
 SHORT_JUMP_S = 2.0
 """Losing one's place by a beat or two, or another hand coming in, is likelier than a jump."""
@@ -75,7 +75,7 @@ FIT_AFTER_JUMP = 0.35
 FIT_UNKNOWN = 0.4
 FIT_AT_START = 0.8
 FIT_LOST = 0.5
-MARGIN_NATS = 4.0
+MARGIN_NATS = 2.0
 ELSEWHERE_S = 1.5
 WAITED_S = 2.0
 """A step through the score longer than a short jump and this is no going on."""
