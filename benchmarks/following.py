@@ -47,6 +47,7 @@ PERFORMANCES = EVALUATION / "performances"
 CACHE = ROOT / ".cache" / "following"
 SURELY_SHARED = 0.6
 """Share of a chord's notes that makes an anchor of the alignment."""
+LEFT_OUT_COST = 0.4
 MARGIN_S = 20.0
 """What is aligned beyond what is asked about, so that the end of the alignment is not."""
 LONGEST_GAP_BEATS = 2.5
@@ -149,7 +150,8 @@ def _aligned(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Quarters and seconds of the chords that surely correspond, from the whole performance.
 
-    The longest common subsequence of chords, each pair weighted by the notes that it shares.
+    The longest common subsequence of chords, each pair weighted by the notes that it shares,
+    less a little for each written chord that is left out: a passage written twice stays put.
     """
     played = chords_of_notes(notes, 0.035)
     quarters, first = np.unique(np.round(score.onset_quarters, 4), return_inverse=True)
@@ -162,17 +164,19 @@ def _aligned(
     shared = heard @ written.T
     larger = np.maximum(heard.sum(axis=1)[:, None], written.sum(axis=1)[None, :])
     like = shared / larger
-    best = np.zeros((like.shape[0] + 1, like.shape[1] + 1), dtype=np.float32)
+    # Left out chords cost the same everywhere: with their cost added back, best never falls.
+    cost = LEFT_OUT_COST * np.arange(like.shape[1] + 1)
+    best = np.zeros((like.shape[0] + 1, like.shape[1] + 1))
     for row in range(like.shape[0]):
-        taken = np.maximum(best[row, 1:], best[row, :-1] + like[row] * shared[row])
-        best[row + 1, 1:] = np.maximum.accumulate(taken)
-    row, column = like.shape
+        gained = best[row, :-1] + like[row] * shared[row] + LEFT_OUT_COST
+        best[row + 1, 1:] = np.maximum.accumulate(np.maximum(best[row, 1:], gained))
+    row, column = like.shape[0], int(np.argmax(best[-1] - cost))
     pairs = []
     while row and column:
-        if best[row, column] == best[row, column - 1]:
-            column -= 1
-        elif best[row, column] == best[row - 1, column]:
+        if best[row, column] == best[row - 1, column]:
             row -= 1
+        elif best[row, column] == best[row, column - 1]:
+            column -= 1
         else:
             row, column = row - 1, column - 1
             if like[row, column] >= SURELY_SHARED:
