@@ -16,19 +16,19 @@ SHOWN_FAILURES = 20
 
 def catalog_build_command(
     scores: Annotated[
-        list[Path], typer.Argument(help="score files, and folders to be read through")
+        list[Path], typer.Argument(help="Score files, and folders to be read through.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder of the catalogue")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the catalogue.")],
     works: Annotated[
         Path | None,
-        typer.Option(help="CSV with id and work_id: which pieces are versions of one work"),
+        typer.Option(help="CSV with id and work_id: which pieces are versions of one work."),
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="processes that read; all cores by default")
+        int | None, typer.Option(min=1, help="Processes that read; by default one a core.")
     ] = None,
-    version: Annotated[str, typer.Option(help="the catalogue's own version")] = "1",
+    version: Annotated[str, typer.Option(help="The catalogue's own version.")] = "1",
     time_limit: Annotated[
-        float, typer.Option(min=0.1, help="seconds after which a file is given up")
+        float, typer.Option(min=0.1, help="Seconds after which a file is given up.")
     ] = TIME_LIMIT_S,
 ) -> None:
     """Build a catalogue from scores: MusicXML (also compressed), MEI, Humdrum kern, MIDI.

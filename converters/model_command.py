@@ -42,8 +42,12 @@ _to_people = Console(stderr=True)
 
 def convert_command(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Default: models/.")] = None,
-    name: Annotated[str | None, typer.Option(help="Default: the architecture's name.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder for the model; by default models/.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model; by default its family's.")
+    ] = None,
     version: Annotated[str, typer.Option(help="Version of the model.")] = "0.1.0",
     audio: Annotated[str, typer.Option(help="What it was trained on, for the manifest.")] = (
         "rendered from recorded, sampled and modelled pianos"

@@ -18,10 +18,15 @@ from converters.commands import catalog_build_command
 from edge.errors import SostenutoError, UsageError
 
 _LATER: dict[str, tuple[str, str, str, str]] = {
-    "render": ("training.render.command", "render_command", "train", "Labelled sound, rendered."),
+    "render": ("training.render.command", "render_command", "train", "Render labelled sound."),
     "train": ("training.command", "train_command", "train", "Train a note model."),
-    "evaluate": ("training.evaluate_command", "evaluate_command", "train", "Measure an ear."),
-    "convert": ("converters.model_command", "convert_command", "convert", "Keras to TFLite."),
+    "evaluate": ("training.evaluate_command", "evaluate_command", "train", "Judge an ear."),
+    "convert": (
+        "converters.model_command",
+        "convert_command",
+        "convert",
+        "Convert a run to TFLite.",
+    ),
 }
 """Command: module, function, the extra it needs, and its line in the list of commands."""
 
@@ -84,7 +89,7 @@ app = typer.Typer(
         "note models from that sound, and the files that a device runs."
     ),
 )
-catalog = typer.Typer(no_args_is_help=True, help="Catalogues of scores.")
+catalog = typer.Typer(no_args_is_help=True, help="Build catalogues of scores.")
 catalog.command("build")(catalog_build_command)
 app.add_typer(catalog, name="catalog")
 

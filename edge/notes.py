@@ -2,7 +2,7 @@
 
 The segmentation says on which key and between which frames something was struck; here it becomes
 a note with an id, seconds, a MIDI velocity and a history. A note is confirmed once the model's
-look-ahead has passed, and ended when its sound has.
+look-ahead has passed, and ended when its key is let go.
 
 Where somebody can say sooner what the model will probably find (`edge.provisional`), the note's
 history begins earlier: it is provisional, and confirmed under the same id when the model finds a

@@ -1,9 +1,10 @@
 """Where each note starts, ends and is struck again: activations of the 88 keys become notes.
 
 A note model says, 50 times a second and for each key, how much it looks like a key being struck
-(*onset*), like a string sounding (*sounding*) and perhaps like a damper falling (*offset*). A fixed
-step in these (Hawthorne et al., "Onsets and frames", ISMIR 2018, takes 0.5) is too high for a soft
-passage and too low for the trembling after a loud chord. Here the step adapts, key by key:
+(*onset*), like a note that lasts (*sounding*) and perhaps like a damper falling (*offset*). What
+lasts is the key that is held, where a model hears that (a note ends with its key), else the string.
+A fixed step in these (Hawthorne et al., "Onsets and frames", ISMIR 2018, takes 0.5) is too high for
+a soft passage and too low for the trembling after a loud chord. Here the step adapts, key by key:
 
 - to the *register's level*: heights of the onset peaks of late, within about an octave. A passage
   played softly lowers its own step, a loud one raises it;
@@ -113,7 +114,7 @@ class SegmentationParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=
     hand_keys : int
         When a key is struck, notes this many keys to either side are let go; 0 for none.
     hand_threshold : float
-        But those that sound (or are held) at least so much stay.
+        But those whose sounding is at least this stay.
     """
 
     dynamic: bool = True
@@ -213,7 +214,8 @@ def segment(
     Parameters
     ----------
     onset, sounding, offset, velocity : float32, shape (frames, 88), 0 to 1
-        Activations; ``offset`` and ``velocity`` may be missing.
+        Activations; ``offset`` and ``velocity`` may be missing. ``sounding`` is what a note lasts
+        by: that the key is held, or that the string sounds.
     flux : float32, shape (frames,), 0 to 1, optional
         How much the spectral flux shows an onset near the frame (`edge.onsets`).
 

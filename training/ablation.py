@@ -7,7 +7,7 @@ those of short runs: they rank ideas, they do not say how well a finished ear he
     python -m training.ablation RUN --steps 600
 
 RUN is the folder of a training run (its shards/ and judging/ are read); results are added to
-RUN/ablation.json as they come, and what is there already is not trained again.
+RUN/ablation_STEPS.json as they come, and what is there already is not trained again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -81,11 +80,11 @@ class Outcome:
     f1_with_offsets: float
 
 
-def run_variant(run: Path, name: str, steps: int, seed: int = 1) -> Outcome:
+def run_variant(run: Path, name: str, steps: int) -> Outcome:
     """Train one variant below ``run``/ablation and judge it."""
     variant = VARIANTS[name]()
-    folder = run / "ablation" / f"{name.replace(' ', '_')}_{steps}_{seed}"
-    schedule = Schedule(hours=0, steps=steps, seed=seed, layer_decay=variant.layer_decay)
+    folder = run / "ablation" / f"{name.replace(' ', '_')}_{steps}"
+    schedule = Schedule(hours=0, steps=steps, layer_decay=variant.layer_decay)
     started = time.process_time()
     train(variant.architecture, run / "shards", folder, schedule)
     cpu_s = time.process_time() - started
@@ -118,7 +117,10 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help="Only this variant; repeatable.")] = None,
 ) -> None:
     """Train every variant for as many steps and print what each is worth."""
-    stored = run / "ablation.json"
+    for name in only or ():
+        if name not in VARIANTS:
+            raise typer.BadParameter(f"{name!r}: there are {'; '.join(VARIANTS)}")
+    stored = run / f"ablation_{steps}.json"
     outcomes = (
         msgspec.json.decode(stored.read_bytes(), type=dict[str, Outcome]) if stored.exists() else {}
     )
@@ -126,7 +128,7 @@ def main(
         if name not in outcomes:
             outcomes[name] = run_variant(run, name, steps)
             stored.write_text(json.dumps(msgspec.to_builtins(outcomes), indent=1) + "\n")
-    Console(width=np.maximum(100, Console().width)).print(ablation_table(outcomes))
+    Console(width=max(100, Console().width)).print(ablation_table(outcomes))
 
 
 if __name__ == "__main__":

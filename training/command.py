@@ -19,6 +19,7 @@ from rich.console import Console
 
 from edge.errors import InputError, UsageError
 from edge.features import FeatureParameters
+from training.architecture import FAMILIES, LOOKAHEAD_FRAMES
 from training.crew import RAY_HELP, make_shards
 from training.preparation import SEGMENTS_PER_SHARD, prepare_shard, shard_path
 from training.skipped import Skipped, report_count, report_skipped
@@ -89,11 +90,11 @@ def train_command(
         str, typer.Option(help="separable3d, compressed, or conv3d_reference to compare with.")
     ] = "separable3d",
     channels: Annotated[
-        int | None, typer.Option(help="Width of the model; by default its family's.")
+        int | None, typer.Option(min=1, help="Width of the model; by default its family's.")
     ] = None,
     lookahead_frames: Annotated[
-        int, typer.Option(help="Frames of 20 ms that a decision waits for.")
-    ] = 6,
+        int, typer.Option(min=0, help="Frames of 20 ms that a decision waits for.")
+    ] = LOOKAHEAD_FRAMES,
     processes: Annotated[int, typer.Option(help="Processes that render.")] = os.cpu_count() or 1,
     ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help=RAY_HELP)] = None,
     start_from: Annotated[
@@ -113,7 +114,6 @@ def train_command(
             f"--hours {hours}, --audio-hours {audio_hours}, --processes {processes}: "
             "hours must be more than 0, and one process or more is needed"
         )
-    from training.architecture import FAMILIES
     from training.train import Schedule, train
 
     if family not in FAMILIES:
