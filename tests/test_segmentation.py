@@ -282,6 +282,37 @@ def test_any_split_gives_the_whole_signals_notes(seed: int, cuts: list[int], dyn
     assert found + split.flush() == expected
 
 
+def moved(value: object) -> object:
+    """Another value of a threshold's kind."""
+    if isinstance(value, tuple):
+        return tuple(moved(one) for one in value)
+    if isinstance(value, bool):
+        return not value
+    assert isinstance(value, int | float)
+    return value + 3 if isinstance(value, int) else value * 2
+
+
+EVERY_STEP = msgspec.structs.replace(
+    ORDINARY, shadow_fraction=0.8, chord_fraction=0.2, flux_weight=0.3, hand_keys=4
+)
+
+
+@pytest.mark.parametrize("field", SegmentationParameters.__struct_fields__)
+def test_every_threshold_has_its_effect(field: str) -> None:
+    rng = np.random.default_rng(7)
+    onset, sounding, offset, velocity = (
+        rng.uniform(0, 1, (240, KEYS)).astype(np.float32) ** power for power in (6, 1, 4, 1)
+    )
+    flux = rng.uniform(0, 1, 240).astype(np.float32)
+    changed = msgspec.structs.replace(EVERY_STEP, **{field: moved(getattr(EVERY_STEP, field))})
+    notes, others = (
+        segment(onset, sounding, offset, velocity, parameters, flux)
+        for parameters in (EVERY_STEP, changed)
+    )
+    assert notes
+    assert notes != others
+
+
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_key_sounds_one_note_at_a_time(seed: int) -> None:
