@@ -88,9 +88,9 @@ def _played(
     written_s = seconds * tempo
     start_s = rng.uniform(onset_s[0], max(onset_s[0], onset_s[-1] - written_s))
     inside = (onset_s >= start_s) & (onset_s < start_s + 1.3 * written_s)
-    at_s = _wandering(onset_s[inside] - start_s, rng) / tempo
+    at_s = wandering(onset_s[inside] - start_s, rng) / tempo
     pitch = score.pitch_midi[inside].astype(np.int64)
-    at_s, pitch = _with_mistakes(at_s, pitch, hands, rng)
+    at_s, pitch = with_mistakes(at_s, pitch, hands, rng)
     kept = (at_s >= 0) & (at_s < seconds)
     kept &= (pitch >= LOWEST_PITCH_MIDI) & (pitch <= HIGHEST_PITCH_MIDI)
     order = np.argsort(at_s[kept], kind="stable")
@@ -100,7 +100,7 @@ def _played(
     ]
 
 
-def _wandering(at_s: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+def wandering(at_s: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     """A tempo that walks at random, by 8 % a second."""
     if at_s.size == 0:
         return at_s
@@ -111,7 +111,7 @@ def _wandering(at_s: NDArray[np.float64], rng: np.random.Generator) -> NDArray[n
     return np.interp(at_s, grid, warped)
 
 
-def _with_mistakes(
+def with_mistakes(
     at_s: NDArray[np.float64],
     pitch: NDArray[np.int64],
     hands: Hands,

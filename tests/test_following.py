@@ -192,3 +192,25 @@ def test_looking_between_notes_changes_nothing(data: st.DataObject) -> None:
     assert found == follow(FOLLOWED, notes, 0.0)
     follower.reset()
     assert [follower.push(note) for note in notes] == found
+
+
+def test_a_first_note_that_the_piece_has_not_is_lost_and_the_next_ones_are_found() -> None:
+    follower = Follower(FOLLOWED)
+    assert follower.push(NoteEvent(21, 0.1, None, 64, 1.0)).lost
+    found = [follower.push(note) for note in played(SCORE, quarters=16, start_s=1.0)]
+    assert not found[-1].lost
+    assert found[-1].quarters == pytest.approx(float(written(0, 16)[-1]), abs=0.01)
+
+
+def test_a_score_of_one_chord_is_followed_without_a_tempo() -> None:
+    chord = FollowedScore.of_score(made_up_score(seed=1, chords=1))
+    pitch = int(np.flatnonzero(chord.held[0])[0])
+    follower = Follower(chord, 0.0)
+    assert follower.push(NoteEvent(pitch, 1.0, None, 64, 1.0)).bar == 1
+    assert np.isfinite(follower.position_at(500.0).quarters)
+
+
+def test_the_same_chord_struck_for_ever_is_no_progress() -> None:
+    pitch = int(SCORE.pitch_midi[0])
+    notes = [NoteEvent(pitch, 0.5 * beat, None, 64, 1.0) for beat in range(60)]
+    assert np.mean([position.lost for position in places(notes, None)]) > 0.8

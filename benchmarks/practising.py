@@ -1,0 +1,128 @@
+"""What practising does to a follower: jumps, one hand alone, an unknown place, another piece.
+
+    python -m benchmarks.practising [--pieces 14] [--seed 7]
+
+The CC BY scores that may train, played on paper (``benchmarks.perturbed``: a wandering tempo,
+hands apart, missed, wrong and added notes). The prices in ``edge/following/follower.py`` were
+chosen with this, never with performances that measure. Right is within 0.6 of a quarter and
+not called lost; a jump into a passage that the piece has twice cannot be right before the two
+part, and is counted all the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.perturbed import PLAYER, TRAINING, training_scores, wandering, with_mistakes
+from edge.following import FollowedScore, follow
+from edge.matching import Score
+from edge.note import HIGHEST_PITCH_MIDI, LOWEST_PITCH_MIDI, NoteEvent
+
+STRETCH_QUARTERS = 30.0
+RIGHT_QUARTERS = 0.6
+RECOVERED_WITHIN_S = 3.0
+FEWEST_NOTES = 20
+JUMPS_A_PIECE = 4
+SETTLED_NOTES = 10
+PIECE_NOTES = (300, 3000)
+
+Notes = NDArray[np.float64]
+"""Seconds, pitch and the quarter that is being played, shape (notes, 3), in order of time."""
+
+
+def played(
+    score: Score,
+    quarters: tuple[float, float],
+    tempo: float,
+    rng: np.random.Generator,
+    hand: int | None = None,
+) -> Notes:
+    """A stretch of the score from time 0, as a player would."""
+    inside = (score.onset_quarters >= quarters[0]) & (score.onset_quarters < quarters[1])
+    if hand is not None:
+        inside &= score.hand == hand
+    if not inside.any():
+        return np.zeros((0, 3))
+    onset_s = score.onset_s[inside]
+    true_s = wandering(onset_s - onset_s[0], rng) / tempo
+    at_s, pitch = with_mistakes(true_s, score.pitch_midi[inside].astype(np.int64), PLAYER, rng)
+    place = np.interp(at_s, true_s, score.onset_quarters[inside])
+    kept = (pitch >= LOWEST_PITCH_MIDI) & (pitch <= HIGHEST_PITCH_MIDI)
+    rows = np.stack((np.maximum(at_s, 0.0), pitch, place), axis=1)[kept]
+    return rows[np.lexsort((rows[:, 1], rows[:, 0]))]
+
+
+def followed(
+    score: Score, followed_score: FollowedScore, notes: Notes, start: float | None
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """For each note, whether its place was told rightly, and whether it was told at all."""
+    origin = min(0.0, score.onset_quarters[0], *score.bar_quarters[:1])
+    events = [NoteEvent(int(row[1]), float(row[0]), None, 64, 1.0) for row in notes]
+    found = follow(followed_score, events, None if start is None else start - origin)
+    told = np.array([not position.lost for position in found])
+    off = np.array([position.quarters for position in found]) + origin - notes[:, 2]
+    return told & (np.abs(off) < RIGHT_QUARTERS), told
+
+
+def measure(pieces: int, seed: int) -> dict[str, Any] | None:
+    """Shares and seconds; None where the data is not beside the project."""
+    if not TRAINING.is_dir():
+        return None
+    rng = np.random.default_rng(seed)
+    fitting = [s for s in training_scores() if PIECE_NOTES[0] < s.pitch_midi.size < PIECE_NOTES[1]]
+    scores = [fitting[each] for each in rng.permutation(len(fitting))[:pieces]]
+    recovered_s, after_jump, wrong_after_jump, alone, unknown, other = [], [], [], [], [], []
+    for number, score in track(list(enumerate(scores)), "practice", console=Console(stderr=True)):
+        known = FollowedScore.of_score(score)
+        end = float(score.onset_quarters[-1])
+        for _ in range(JUMPS_A_PIECE):
+            tempo = 2 ** rng.uniform(-0.6, 0.6)
+            until, to = rng.uniform(0.3, 1.0) * end, rng.uniform(0.0, 0.8) * end
+            if rng.random() < 0.8 and score.bar_quarters.size:
+                to = float(score.bar_quarters[max(np.searchsorted(score.bar_quarters, to) - 1, 0)])
+            start = max(until - STRETCH_QUARTERS, 0.0)
+            first = played(score, (start, until), tempo, rng)
+            again = played(score, (to, to + STRETCH_QUARTERS), tempo, rng)
+            if min(len(first), len(again)) < FEWEST_NOTES:
+                continue
+            again[:, 0] += first[-1, 0] + rng.uniform(0.2, 1.5)
+            right, told = followed(score, known, np.concatenate((first, again)), start)
+            right, told = right[len(first) :], told[len(first) :]
+            since_s = again[:, 0] - again[0, 0]
+            recovered_s.append(since_s[right][0] if right.any() else np.inf)
+            late = since_s > RECOVERED_WITHIN_S
+            after_jump.extend(right[late])
+            wrong_after_jump.extend((told & ~right)[late])
+        for hand in (1, 2):
+            notes = played(score, (0.0, 2 * STRETCH_QUARTERS), 1.0, rng, hand)
+            if len(notes) >= FEWEST_NOTES:
+                alone.extend(followed(score, known, notes, float(notes[0, 2]))[0])
+        notes = played(score, (0.4 * end, 0.4 * end + STRETCH_QUARTERS), 1.0, rng)
+        unknown.extend(followed(score, known, notes, None)[0][FEWEST_NOTES:])
+        stranger = scores[(number + 1) % len(scores)]
+        notes = played(stranger, (0.0, 2 * STRETCH_QUARTERS), 1.0, rng)
+        other.extend(followed(score, known, notes, None)[1][SETTLED_NOTES:])
+    return {
+        "jumps": len(recovered_s),
+        "found_within_3_s": float(np.mean(np.array(recovered_s) < RECOVERED_WITHIN_S)),
+        "median_s": float(np.median(recovered_s)),
+        "right_from_3_s_on": float(np.mean(after_jump)),
+        "wrongly_told_from_3_s_on": float(np.mean(wrong_after_jump)),
+        "one_hand_alone_right": float(np.mean(alone)),
+        "unknown_place_right_from_note_20_on": float(np.mean(unknown)),
+        "another_piece_told": float(np.mean(other)),
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--pieces", type=int, default=14)
+    parser.add_argument("--seed", type=int, default=7)
+    given = parser.parse_args()
+    Console().print(measure(given.pieces, given.seed) or f"practice left out: no {TRAINING}")
