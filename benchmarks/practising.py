@@ -3,8 +3,8 @@
     python -m benchmarks.practising [--pieces 14] [--seed 7]
 
 The CC BY scores that may train, played on paper (``benchmarks.perturbed``: a wandering tempo,
-hands apart, missed, wrong and added notes). The prices in ``edge/following/follower.py`` were
-chosen with this, never with performances that measure. Right is within 0.6 of a quarter and
+hands apart, missed, wrong and added notes). It is what a change of a price in
+``edge/following/follower.py`` is checked with. Right is within 0.6 of a quarter and
 not called lost; a jump into a passage that the piece has twice cannot be right before the two
 part, and is counted all the same.
 """
