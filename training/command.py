@@ -25,7 +25,8 @@ from training.preparation import SEGMENTS_PER_SHARD, prepare_shard, shard_path
 from training.skipped import Skipped, report_count, report_skipped
 
 SEGMENT_S = 12.0
-# Seeds of the segments trained on, and of those that thresholds are fitted to.
+# Seeds of the segments trained on, and of those that thresholds are fitted to: these are music
+# alone, for there a hand goes from one key to the next and notes end as players end them.
 TRAINING_SEED, JUDGING_SEED = 2, 9
 JUDGING_HOURS = 0.2
 MODELLED_PIANOS = 20
@@ -65,13 +66,19 @@ def render_shards(
     paths = {shard: path for folder in folders for shard, path in folder.paths().items()}
     if all(path.exists() for path in paths.values()):
         return ()
-    from training.render.segment import load_sources
+    from training.render.segment import load_sources, music
     from training.render.soundfont import SoundfontPreset
 
     fonts = [SoundfontPreset(f, program) for f in FONTS if f.exists() for program in (0, 1)]
     sources = load_sources(train_folder, cache, soundfonts=fonts, modelled=MODELLED_PIANOS)
     report_skipped(sources.skipped, _to_people)
-    make = partial(prepare_shard, sources, FeatureParameters(), SEGMENT_S)
+    make = partial(
+        prepare_shard,
+        sources,
+        FeatureParameters(),
+        SEGMENT_S,
+        conditions={JUDGING_SEED: music(sources)},
+    )
     make_shards(make, paths, processes, ray_address, _to_people)
     return sources.skipped
 

@@ -7,13 +7,15 @@ lacks. A training run may already be reading the folder while it fills.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.features import FeatureParameters
-from training.render.segment import Segment, Sources, render_segment, segment_rng
+from training.render.segment import Conditions, Segment, Sources, render_segment, segment_rng
 from training.shards import Shard, shard_bytes, spectrum_to_levels
 from training.targets import NOTE_DTYPE
 
@@ -31,13 +33,20 @@ def notes_of(segment: Segment) -> NDArray[np.void]:
 
 
 def prepare_shard(
-    sources: Sources, features: FeatureParameters, duration_s: float, shard: tuple[int, int]
+    sources: Sources,
+    features: FeatureParameters,
+    duration_s: float,
+    shard: tuple[int, int],
+    conditions: Mapping[int, Conditions] = MappingProxyType({}),
 ) -> bytes:
-    """Render the shard of this seed and number: the content of its file."""
+    """Render the shard of this seed and number: the content of its file.
+
+    ``conditions`` are those of a seed, where they are not the usual ones.
+    """
     seed, number = shard
     first = number * SEGMENTS_PER_SHARD
     segments = [
-        render_segment(segment_rng(seed, first + i), sources, duration_s)
+        render_segment(segment_rng(seed, first + i), sources, duration_s, conditions.get(seed))
         for i in range(SEGMENTS_PER_SHARD)
     ]
     spectra = np.stack([spectrum_to_levels(s.samples, features) for s in segments])

@@ -156,6 +156,16 @@ class Segment:
         )
 
 
+def music(sources: Sources) -> Conditions:
+    """Pieces only, pop and scores alike; where there are none, the usual conditions."""
+    if sources.performances is None and sources.scores is None:
+        return Conditions()
+    others = dict.fromkeys(
+        ("chords", "scales", "repetitions", "single_keys", "soup", "silence"), 0.0
+    )
+    return Conditions(pop=0.5, score=0.5, **others)
+
+
 def segment_rng(seed: int, index: int) -> np.random.Generator:
     """The generator of segment ``index`` of run ``seed``: the same anywhere, in any order."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index])))
