@@ -64,9 +64,12 @@ FITS = 10
 
 LEAST_HEARD_S = 5.0
 LEAST_KEYS = 5
-LEAST_AGREEMENT = 0.4
-"""Length of the mean pointer: 1 where all tones agree on the tuning. Rendered pianos, the old
-one out of tune included, have 0.7 and more; voices, hum and noise below 0.25."""
+LEAST_AGREEMENT = 0.3
+CERTAINTY = 3.0
+"""Length of the mean pointer: 1 where all tones agree on the tuning. From few tones it is long by
+chance, so it must also reach `CERTAINTY` over the square root of their number (Rayleigh's test).
+From 5 to 30 s of rendered pianos it was 0.46 and more, and 4.6 times that; of rendered voices and
+noise up to 0.45 in half a minute, but never more than 2.3 times."""
 CLIPPED_SHARE = 1e-3
 LOUD_SHARE = 0.05
 NOISE_BAND_BINS = 64
@@ -149,10 +152,12 @@ def calibrate(samples: Float32, expected_cents: float = 0.0) -> Calibration:
     fundamentals_hz, weight = _fundamentals(power)
     agreement, tuning = _tuning(fundamentals_hz, weight, expected_cents)
     keys = len(np.unique(np.round(_pitch_midi(fundamentals_hz) - tuning.offset_cents / 100)))
-    if agreement < LEAST_AGREEMENT:
+    tones = weight.sum() ** 2 / max(np.square(weight).sum(), 1e-30)
+    needed = min(max(LEAST_AGREEMENT, CERTAINTY / np.sqrt(max(tones, 1.0))), 1.0)
+    if agreement < needed:
         raise InputError(
             f"no piano heard: its tones agree on a tuning by {agreement:.2f}, at least "
-            f"{LEAST_AGREEMENT} is needed; play in a quiet room, or nearer to the microphone"
+            f"{needed:.2f} is needed; play more, in a quiet room, or nearer to the microphone"
         )
     if keys < LEAST_KEYS:
         raise InputError(

@@ -119,6 +119,25 @@ def test_what_is_no_playing_is_refused_with_the_reason(sound: Float32, reason: s
         calibrate(sound)
 
 
+def murmur(seed: int) -> Float32:
+    """A voice: some harmonic sounds that glide, at a key's pitch only by chance."""
+    rng = np.random.default_rng(seed)
+    sound = noise(1e-3, 8.0)
+    for start in rng.integers(0, 6 * RATE_HZ, 12):
+        t = np.arange(RATE_HZ // 2) / RATE_HZ
+        hz = rng.uniform(110, 260) * np.exp(rng.uniform(-0.4, 0.4) * t)
+        phase = 2 * np.pi * np.cumsum(hz) / RATE_HZ
+        tone = sum(0.1 / h * np.sin(h * phase) for h in range(1, 9))
+        sound[start : start + len(t)] += tone * np.hanning(len(t))
+    return sound
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_voice_is_no_piano(seed: int) -> None:
+    with pytest.raises(InputError, match=r"no piano heard|different keys heard"):
+        calibrate(murmur(seed))
+
+
 # -- what is kept of a long session
 
 
