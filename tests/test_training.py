@@ -272,18 +272,30 @@ def a_checkpoint(path: Path, architecture, model) -> Path:  # type: ignore[no-un
     return path
 
 
-def test_a_run_begins_with_the_weights_of_a_checkpoint_of_its_own_width(  # type: ignore[no-untyped-def]
+def test_a_run_begins_with_the_weights_of_a_checkpoint_no_wider_than_it(  # type: ignore[no-untyped-def]
     small, tmp_path: Path
 ) -> None:
+    from training.graph import sequence_model
     from training.train import Schedule, averaged_model, train
+    from training.widening import begin_from
 
     architecture, model = small
     narrow = a_checkpoint(tmp_path / "narrow.npz", architecture, model)
     for stored, mine in zip(averaged_model(narrow).weights, model.weights, strict=True):
         np.testing.assert_array_equal(stored, mine)
     wider = msgspec.structs.replace(architecture, channels=10)
-    with pytest.raises(InputError, match=r"narrow\.npz is small with \d+ parameters, this run"):
-        train(wider, tmp_path, tmp_path / "run", Schedule(hours=1), start_from=narrow)
+    widened = sequence_model(wider)
+    begin_from(widened, model)
+    heard = np.random.default_rng(1).random((1, 12, architecture.features.bins), np.float32)
+    np.testing.assert_allclose(
+        widened.predict(heard, verbose=0), model.predict(heard, verbose=0), atol=1e-5
+    )
+    for layer in widened.layers:
+        if layer.name.endswith("_time"):  # the new channels are alive
+            assert np.abs(layer.get_weights()[0][:, :, -1]).sum() > 0
+    wide = a_checkpoint(tmp_path / "wide.npz", wider, widened)
+    with pytest.raises(InputError, match=r"small with \d+ parameters cannot begin small with"):
+        train(architecture, tmp_path, tmp_path / "run", Schedule(hours=1), start_from=wide)
 
 
 def test_a_description_of_another_version_is_refused(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -25,6 +25,7 @@ from training.architecture import Architecture, read_architecture
 from training.dataset import SegmentBatches, Variation
 from training.graph import sequence_model
 from training.objective import note_loss
+from training.widening import begin_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ def train(
     Raises
     ------
     InputError
-        There is nothing to train on, or nothing of this architecture to start from.
+        There is nothing to train on, or nothing that this architecture can start from.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "architecture.json").write_bytes(msgspec.json.encode(architecture))
@@ -198,15 +199,7 @@ def _resumed(
     model = sequence_model(architecture)
     keras.config.set_dtype_policy("float32")
     if start_from is not None:
-        begun = averaged_model(start_from)
-        shapes = [[weight.shape for weight in m.weights] for m in (model, begun)]
-        if shapes[0] != shapes[1]:
-            raise InputError(
-                f"{start_from} is {begun.name} with {begun.count_params()} parameters, this run "
-                f"{model.name} with {model.count_params()}: only a model of the same family and "
-                "width can be started from"
-            )
-        model.set_weights(begun.get_weights())
+        begin_from(model, averaged_model(start_from))
     adam = LayerwiseAdamW(
         1e-3,
         weight_decay=1e-4,
