@@ -106,7 +106,7 @@ def train_command(
     ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help=RAY_HELP)] = None,
     start_from: Annotated[
         Path | None,
-        typer.Option(help="Run or checkpoint (.npz), no wider than this, whose averaged weights it begins with."),
+        typer.Option(help="Run or checkpoint (.npz), no wider, whose weights this begins with."),
     ] = None,
 ) -> None:
     """Train a note model on rendered pianos.
