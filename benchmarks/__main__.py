@@ -96,12 +96,12 @@ def figures_of(ear: str, parts: list[str]) -> dict[str, Any]:
 
 
 def compare_speed(figures: dict[str, dict[str, Any]]) -> None:
-    """Add to each ear's cost of transcribing what share it is of Basic Pitch's in this run."""
+    """Add to each ear's cost of hearing what share it is of Basic Pitch's whole way in this run."""
     theirs = figures.get(BASIC_PITCH, {}).get("transcribing")
     for ear, found in figures.items():
         if theirs and "transcribing" in found and ear != BASIC_PITCH:
             ours = found["transcribing"]
-            ours["of_basic_pitch"] = ours["cpu_s_per_s"] / theirs["cpu_s_per_s"]
+            ours["of_basic_pitch"] = ours["hearing_s_per_s"] / theirs["cpu_s_per_s"]
 
 
 def arguments() -> argparse.Namespace:

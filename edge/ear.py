@@ -20,7 +20,7 @@ from edge.features import FeatureStream, harmonic_cube
 from edge.manifest import HEADS, Manifest, read_manifest, read_model_file
 from edge.model import NoteModel
 from edge.note import Heard
-from edge.notes import NoteTracker
+from edge.notes import NoteTracker, by_head
 from edge.pedal import PedalStream
 from edge.resources import models_dir
 from edge.tuning import CONCERT_PITCH, Tuning
@@ -91,9 +91,9 @@ class ModelEar:
     def _follow(self, activations: Float32) -> list[Heard]:
         """Frame by frame, so that notes and pedal stand in the order in which they are known."""
         heard: list[Heard] = []
-        for frame in activations:
-            heard += self._tracker.push(frame[None])
-            heard += self._pedal.push(frame[None, :, _SOUNDING], frame[None, :, _HELD])
+        for frame in by_head(activations):
+            heard += self._tracker.step(frame)
+            heard += self._pedal.step(frame[_SOUNDING], frame[_HELD])
         return heard
 
 

@@ -10,6 +10,7 @@ LiteRT runs it; `tflite-runtime` serves where LiteRT cannot be had.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +29,7 @@ class _Interpreter(Protocol):
     def get_output_details(self) -> list[dict[str, Any]]: ...
     def set_tensor(self, index: int, value: NDArray[Any]) -> None: ...
     def get_tensor(self, index: int) -> NDArray[Any]: ...
+    def tensor(self, tensor_index: int) -> Callable[[], NDArray[Any]]: ...
     def invoke(self) -> None: ...
 
 
@@ -69,6 +71,14 @@ class _Tensor:
         self.dtype = np.dtype(details["dtype"])
         self.scale, self.zero_point = details["quantization"]
 
+    def is_alike(self, other: _Tensor) -> bool:
+        """Whether the same steps stand for the same numbers."""
+        return (self.dtype, self.scale, self.zero_point) == (
+            other.dtype,
+            other.scale,
+            other.zero_point,
+        )
+
     def quantised(self, values: Float32) -> NDArray[Any]:
         if self.dtype == np.float32:
             return values
@@ -106,6 +116,8 @@ class NoteModel:
         self._check(inputs, outputs)
         self._cube, self._activations = inputs[0], outputs[0]
         self._states = [(inputs[s.input_index], outputs[s.output_index]) for s in manifest.states]
+        # A state that comes out on the scale on which it goes in is copied as it is.
+        self._alike = [taken.is_alike(given) for taken, given in self._states]
         self._silence = self._settled_silence()
         self.reset()
 
@@ -128,7 +140,7 @@ class NoteModel:
             self._interpreter.set_tensor(taken.index, zero)
         silence = np.zeros(self._cube.shape[1:], np.float32)
         for _ in range(-(-self.manifest.warm_up_frames // self.manifest.step_frames)):
-            self._step(silence)
+            self._step(self._cube.quantised(silence))
         return [self._interpreter.get_tensor(given.index) for _, given in self._states]
 
     def reset(self) -> None:
@@ -163,24 +175,26 @@ class NoteModel:
         self._pending = np.concatenate([self._pending, cube])
         step = self.manifest.step_frames
         whole = len(self._pending) // step * step
-        answers = [self._step(self._pending[k : k + step]) for k in range(0, whole, step)]
+        steps = self._cube.quantised(self._pending[:whole])
+        answers = [self._step(steps[k : k + step]) for k in range(0, whole, step)]
         self._pending = self._pending[whole:]
-        none = np.empty((0, KEYS, len(HEADS)), np.float32)
-        activations: Float32 = np.concatenate([none, *answers])
+        none = np.empty((0, KEYS, len(HEADS)), self._activations.dtype)
+        activations = self._activations.real(np.concatenate([none, *answers]))
         skipped = min(self._before_frames, len(activations))
         self._before_frames -= skipped
         return activations[skipped:]
 
-    def _step(self, frames: Float32) -> Float32:
-        """Run the model once and hand each state on."""
+    def _step(self, frames: NDArray[Any]) -> NDArray[Any]:
+        """Run the model once, quantised cube to quantised answer, and hand each state on."""
         run = self._interpreter
-        run.set_tensor(self._cube.index, self._cube.quantised(frames[None]))
+        run.set_tensor(self._cube.index, frames[None])
         run.invoke()
-        passed_on = [run.get_tensor(given.index) for _, given in self._states]
-        for (taken, given), steps in zip(self._states, passed_on, strict=True):
-            if (taken.scale, taken.zero_point) != (given.scale, given.zero_point):
-                run.set_tensor(taken.index, taken.quantised(given.real(steps)))
+        # Input and output tensors never share memory, so one may be copied after the other.
+        for (taken, given), alike in zip(self._states, self._alike, strict=True):
+            if alike:
+                np.copyto(run.tensor(taken.index)(), run.tensor(given.index)())
             else:
-                run.set_tensor(taken.index, steps)
-        answer: Float32 = self._activations.real(run.get_tensor(self._activations.index))[0]
+                steps = run.get_tensor(given.index)
+                run.set_tensor(taken.index, taken.quantised(given.real(steps)))
+        answer: NDArray[Any] = run.get_tensor(self._activations.index)[0]
         return answer

@@ -31,6 +31,11 @@ SAME_STRIKE_S = 0.06
 _UNJUDGED_FRAMES = 1.5
 
 
+def by_head(activations: Float32) -> Float32:
+    """Activations, shape (frames, 88, heads), with the keys of a head side by side in memory."""
+    return np.ascontiguousarray(activations.transpose(0, 2, 1))
+
+
 class NoteTracker:
     """Activations of the 88 keys, frame by frame, to note updates.
 
@@ -60,11 +65,14 @@ class NoteTracker:
 
     def push(self, activations: Float32) -> list[NoteUpdate]:
         """Take activations, shape (frames, 88, 5): onset, sounding, offset, velocity, held."""
-        updates: list[NoteUpdate] = []
-        for frame in activations:
-            updates += [self._update(s) for s in _segments(self._segmentation, frame[None])]
-            updates += self._withdrawn()
-        return updates
+        return [update for frame in by_head(activations) for update in self.step(frame)]
+
+    def step(self, heads: Float32) -> list[NoteUpdate]:
+        """Take one frame as `by_head` gives it, shape (5, 88)."""
+        onset, _, offset, velocity, held = heads
+        found = self._segmentation.step(onset, held, offset, velocity)
+        updates = [self._update(segment) for segment in found]
+        return updates + self._withdrawn() if self._provisional else updates
 
     def flush(self) -> list[NoteUpdate]:
         """End the stream: what still sounds ends now, what was provisional is withdrawn."""
@@ -93,7 +101,8 @@ class NoteTracker:
         parameters = self._segmentation.parameters
         ahead = copy.deepcopy(self._segmentation, {id(parameters): parameters})
         made: list[NoteUpdate] = []
-        for segment in _segments(ahead, foreseen):
+        onset, _, offset, velocity, held = np.moveaxis(foreseen, 2, 0)
+        for segment in ahead.push(onset, held, offset, velocity):
             note = self._note(segment)
             if (
                 segment.offset_frame is None
@@ -150,14 +159,9 @@ class NoteTracker:
             pitch_midi=segment.key + LOWEST_PITCH_MIDI,
             onset_s=segment.onset_frame * self._hop_s,
             offset_s=None if offset is None else offset * self._hop_s,
-            velocity=int(np.clip(round(segment.velocity * 127), 1, 127)),
+            velocity=min(max(round(segment.velocity * 127), 1), 127),
             confidence=segment.confidence,
         )
-
-
-def _segments(segmentation: SegmentationStream, activations: Float32) -> list[Segment]:
-    onset, _, offset, velocity, held = np.moveaxis(activations, 2, 0)
-    return segmentation.push(onset, held, offset, velocity)
 
 
 def _withdraw(update: NoteUpdate) -> NoteUpdate:

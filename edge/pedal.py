@@ -109,7 +109,7 @@ class PedalStream:
         """Take frames, each array (frames, 88); give the moves that have become sure."""
         moves: list[PedalEvent] = []
         for string, key in zip(sounding, held, strict=True):
-            moves += self._step(string, key)
+            moves += self.step(string, key)
         return moves
 
     def flush(self) -> list[PedalEvent]:
@@ -118,7 +118,8 @@ class PedalStream:
         self.reset()
         return moves
 
-    def _step(self, sounding: Float32, held: Float32) -> list[PedalEvent]:
+    def step(self, sounding: Float32, held: Float32) -> list[PedalEvent]:
+        """Take one frame, each array (88,); give the move that has become sure."""
         p = self.parameters
         was_held, was_loose = self._held, self._loose
         self._rings = _switched(self._rings, sounding >= p.rings, sounding < p.silent)

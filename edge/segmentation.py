@@ -274,15 +274,15 @@ class SegmentationStream:
         flux: Float32 | None = None,
     ) -> list[Segment]:
         """Take frames, each array (frames, 88) and ``flux`` (frames,); give what began or ended."""
-        onset = np.asarray(onset, np.float32)
-        held = np.asarray(sounding, np.float32)
-        if offset is not None:
-            held = held * (1 - np.float32(self.parameters.offset_weight) * offset)
-        strength = onset if velocity is None else np.asarray(velocity, np.float32)
         found: list[Segment] = []
         for row in range(len(onset)):
-            flux_now = 1.0 if flux is None else float(flux[row])
-            found += self._step(onset[row], held[row], strength[row], flux_now)
+            found += self.step(
+                np.asarray(onset[row], np.float32),
+                np.asarray(sounding[row], np.float32),
+                None if offset is None else offset[row],
+                None if velocity is None else np.asarray(velocity[row], np.float32),
+                1.0 if flux is None else float(flux[row]),
+            )
         return found
 
     def flush(self) -> list[Segment]:
@@ -295,13 +295,25 @@ class SegmentationStream:
         self.reset()
         return found
 
-    def _step(self, onset: Float32, held: Float32, strength: Float32, flux: float) -> list[Segment]:
-        """One frame: notes that began one frame ago, then notes that are over."""
+    def step(
+        self,
+        onset: Float32,
+        sounding: Float32,
+        offset: Float32 | None = None,
+        velocity: Float32 | None = None,
+        flux: float = 1.0,
+    ) -> list[Segment]:
+        """One frame, each array (88,): notes that began one frame ago, then notes that are over."""
+        held = sounding
+        if offset is not None:
+            held = held * (1 - np.float32(self.parameters.offset_weight) * offset)
         found = self._starts(onset, held, flux)
         self._follow_onset(onset)
-        found += self._ends(held)
+        if self._active.any():
+            found += self._ends(held)
         self._before, self._at = self._at, onset
-        self._sounding_at, self._velocity_at = held, strength
+        self._sounding_at = held
+        self._velocity_at = onset if velocity is None else velocity
         self._flux_before, self._flux_at = self._flux_at, flux
         self._highest_before, self._highest_at = self._highest_at, float(onset.max())
         self._frame += 1
@@ -381,14 +393,15 @@ class SegmentationStream:
     def _ends(self, held: Float32) -> list[Segment]:
         """Notes whose sounding has stayed below their own threshold for long enough."""
         p = self.parameters
-        if not self._active.any():
-            return []
         if p.dynamic:
             np.maximum(self._course * p._course_decay_of_key, held, out=self._course)
             floor = np.maximum(p.end_fraction * self._course, p.sounding_threshold)
         else:
             floor = np.full(KEYS, p.sounding_threshold, np.float32)
         quiet = self._active & (held < floor)
+        if not quiet.any():
+            self._quiet_frames.fill(0)
+            return []
         falling = np.flatnonzero(quiet & (self._quiet_frames == 0))
         if len(falling):
             drop = np.maximum(self._sounding_at[falling] - held[falling], 1e-6)

@@ -61,7 +61,7 @@ def test_the_mean_is_over_tracks_and_told_by_microphone() -> None:
 
 def test_the_cost_is_told_as_a_share_of_basic_pitchs() -> None:
     figures = {
-        "separable3d": {"transcribing": {"cpu_s_per_s": 0.01}},
+        "separable3d": {"transcribing": {"cpu_s_per_s": 0.02, "hearing_s_per_s": 0.01}},
         BASIC_PITCH: {"transcribing": {"cpu_s_per_s": 0.04}},
     }
     compare_speed(figures)

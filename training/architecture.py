@@ -6,9 +6,9 @@ runs in 8 bits. Each kernel is therefore factored (after Xception, Chollet 2017,
 Qiu et al. 2017): depthwise along time, depthwise along pitch, and 1x1 across harmonics, which
 from the second layer on are the channels.
 
-Between every other pair of blocks the keys *reach* for one another: a few channels go through one
-dense kernel of 57 keys, two octaves and a third to either side, where the fundamentals lie whose
-first five partials could be taken for this key's.
+Between every other pair of blocks the keys *reach* for one another: a few channels go through
+dense kernels of 57 keys, two octaves and a third to either side, where the fundamentals lie whose
+first five partials could be taken for this key's. Some dozens of such patterns serve all channels.
 
 Here is only what fixes a graph; `training.graph` builds it.
 """
@@ -32,12 +32,14 @@ class BlockShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A factored convolution: frames before and after, keys across, channels that reach.
 
     With ``expanded_channels`` it is an inverted residual: widened first, narrowed again after.
+    What reaches is seen through ``reach_patterns`` kernels, or, where 0, one for each channel.
     """
 
     past_frames: int
     future_frames: int
     pitch_keys: int
     reach_channels: int = 0
+    reach_patterns: int = 0
     expanded_channels: int = 0
 
 

@@ -177,14 +177,16 @@ def _inverted(x: Any, block: BlockShape, a: Architecture, name: str, mode: _Mode
 
 
 def _reach(x: Any, block: BlockShape, a: Architecture, name: str) -> Any:
-    few = _pointwise(x, block.reach_channels, f"{name}_few")
+    seen = _pointwise(x, block.reach_channels, f"{name}_few")
+    across = (1, REACH_KEYS)
+    if block.reach_patterns:
+        seen = layers.Conv2D(
+            block.reach_patterns, across, padding="same", use_bias=False, name=f"{name}_patterns"
+        )(seen)
+        across = (1, 1)
     reach = layers.Conv2D(
-        a.channels,
-        (1, REACH_KEYS),
-        padding="same",
-        kernel_initializer="he_normal",
-        name=f"{name}_reach",
-    )(few)
+        a.channels, across, padding="same", kernel_initializer="he_normal", name=f"{name}_reach"
+    )(seen)
     reach = layers.ReLU(6.0, name=f"{name}_reach_relu")(reach)
     return layers.Add(name=f"{name}_reach_skip")([x, reach])
 

@@ -1,8 +1,10 @@
-"""A wider ear that begins by hearing what a narrower one has learnt.
+"""A new ear that begins by hearing what another one has learnt.
 
-Every layer's old kernels go into the corner of the new ones, and nothing leads back from the new
-channels into the old: at the first step the wider model says exactly what the narrower one says
-(after Net2Net, Chen et al. 2016, without its copies), and has room to learn more.
+A wider one keeps the old kernels in the corner of the new ones, and nothing leads back from the new
+channels into the old: at the first step it says exactly what the narrower one says (after Net2Net,
+Chen et al. 2016, without its copies), and has room to learn more. Where it sees the keys through
+fewer patterns than the other has channels, those that matter most are kept (the singular value
+decomposition of its kernel, after Denton et al. 2014), and it says nearly the same.
 """
 
 from __future__ import annotations
@@ -10,8 +12,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.errors import InputError
+
+Weights = NDArray[np.float32]
 
 
 def begin_from(model: Any, learnt: Any) -> None:
@@ -22,21 +27,39 @@ def begin_from(model: Any, learnt: Any) -> None:
     InputError
         The layers are others, or wider than the model's.
     """
-    pairs = list(zip(model.weights, learnt.weights, strict=False))
-    fits = len(model.weights) == len(learnt.weights) and all(
-        len(new.shape) == len(old.shape)
-        and all(n >= o for n, o in zip(new.shape, old.shape, strict=True))
-        for new, old in pairs
-    )
-    if not fits:
+    given = {layer.name: layer.get_weights() for layer in learnt.layers if layer.weights}
+    for layer in model.layers:
+        if layer.name.endswith("_patterns") and layer.name not in given:
+            reach = layer.name.removesuffix("patterns") + "reach"
+            kernel, bias = given[reach]
+            given[layer.name], given[reach] = _factored(kernel, bias, layer.filters)
+    wanted = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+    if wanted.keys() != given.keys() or not all(map(_fit, wanted.values(), map(given.get, wanted))):
         raise InputError(
             f"{learnt.name} with {learnt.count_params()} parameters cannot begin {model.name} "
             f"with {model.count_params()}: only a model of the same layers, and no wider, can"
         )
-    model.set_weights([_widened(np.array(new), np.array(old)) for new, old in pairs])
+    for name, new in wanted.items():
+        model.get_layer(name).set_weights(list(map(_widened, new, given[name])))
 
 
-def _widened(new: np.ndarray, old: np.ndarray) -> np.ndarray:
+def _factored(kernel: Weights, bias: Weights, patterns: int) -> tuple[list[Weights], list[Weights]]:
+    """A kernel (1, keys, in, out) as the patterns that matter most and what mixes them."""
+    left, strength, right = np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]), full_matrices=False)
+    share = np.sqrt(strength[:patterns])
+    seen = (left[:, :patterns] * share).reshape(*kernel.shape[:3], -1)
+    mixed = (right[:patterns] * share[:, None])[None, None]
+    return [seen], [mixed, bias]
+
+
+def _fit(new: list[Weights], old: list[Weights] | None) -> bool:
+    return old is not None and all(
+        n.ndim == o.ndim and all(np.greater_equal(n.shape, o.shape))
+        for n, o in zip(new, old, strict=True)
+    )
+
+
+def _widened(new: Weights, old: Weights) -> Weights:
     """Kernels are (time, pitch, in, out), depthwise ones (time, pitch, channels, 1)."""
     if new.ndim == 4 and new.shape[3] > 1:
         new[:, :, old.shape[2] :, : old.shape[3]] = 0
