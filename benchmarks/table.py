@@ -60,7 +60,7 @@ EAR_ROWS = (
     Row("velocity error, steps", ("accuracy", "velocity_error"), tenths),
     Row("transcribing: CPU s per s", ("transcribing", "cpu_s_per_s"), share),
     Row("  without reading the file", ("transcribing", "hearing_s_per_s"), share, "≤ 0.05"),
-    Row("  that, of Basic Pitch's whole", ("transcribing", "of_basic_pitch"), share, "≤ 0.333"),
+    Row("  of Basic Pitch's whole", ("transcribing", "of_basic_pitch"), share, "≤ 0.333"),
     Row("transcribing: memory, MB", ("transcribing", "memory_mb"), amount),
     Row("listening: CPU s per s", ("listening", "cpu_s_per_s"), share, "≤ 0.15"),
     Row("listening: memory, MB", ("listening", "memory_mb"), amount, "≤ 250"),
