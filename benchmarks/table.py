@@ -58,6 +58,7 @@ EAR_ROWS = (
     Row("F1 with offsets", ("accuracy", "f1_with_offsets"), share),
     Row("re-strikes found", ("accuracy", "restrike_recall"), share),
     Row("velocity error, steps", ("accuracy", "velocity_error"), tenths),
+    Row("  levelled", ("accuracy", "levelled_velocity_error"), tenths),
     Row("transcribing: CPU s per s", ("transcribing", "cpu_s_per_s"), share),
     Row("  without reading the file", ("transcribing", "hearing_s_per_s"), share, "≤ 0.05"),
     Row("  of Basic Pitch's whole", ("transcribing", "of_basic_pitch"), share, "≤ 0.333"),

@@ -70,6 +70,16 @@ def test_velocity_is_judged_on_the_notes_found_alone() -> None:
     assert score_notes(played, []).velocity_error is None
 
 
+def test_a_recordings_own_level_is_taken_out_of_the_velocity() -> None:
+    velocities = (40, 60, 80, 100)
+    played = [a_note(60 + n, 1.0 + n, velocity=v) for n, v in enumerate(velocities)]
+    quieter = [a_note(60 + n, 1.0 + n, velocity=v // 2 - 10) for n, v in enumerate(velocities)]
+    found = score_notes(played, quieter)
+    assert found.velocity_error == pytest.approx(45.0)
+    assert found.levelled_velocity_error == pytest.approx(0.0, abs=1e-9)
+    assert score_notes(played[:2], quieter[:2]).levelled_velocity_error is None
+
+
 def test_a_restrike_is_the_same_key_within_a_quarter_of_a_second() -> None:
     played = [a_note(60, 1.0), a_note(62, 1.1), a_note(60, 1.2), a_note(60, 1.5), a_note(60, 1.7)]
     assert restruck(played).tolist() == [False, False, True, False, True]

@@ -57,6 +57,7 @@ def render_shards(
     cache: Path,
     processes: int,
     ray_address: str | None = None,
+    held_out: Sequence[str] = (),
 ) -> tuple[Skipped, ...]:
     """Render what is missing of some folders; shards already there are kept.
 
@@ -70,7 +71,7 @@ def render_shards(
     from training.render.soundfont import SoundfontPreset
 
     fonts = [SoundfontPreset(f, program) for f in FONTS if f.exists() for program in (0, 1)]
-    sources = load_sources(train_folder, cache, soundfonts=fonts, modelled=MODELLED_PIANOS)
+    sources = load_sources(train_folder, cache, held_out, fonts, MODELLED_PIANOS)
     report_skipped(sources.skipped, _to_people)
     make = partial(
         prepare_shard,
@@ -104,6 +105,10 @@ def train_command(
     ] = LOOKAHEAD_FRAMES,
     processes: Annotated[int, typer.Option(help="Processes that render.")] = os.cpu_count() or 1,
     ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help=RAY_HELP)] = None,
+    hold_out: Annotated[
+        list[str] | None,
+        typer.Option(help="An instrument that must not be heard in training; may be repeated."),
+    ] = None,
     start_from: Annotated[
         Path | None,
         typer.Option(help="Run or checkpoint (.npz), no wider, whose weights this begins with."),
@@ -130,6 +135,8 @@ def train_command(
 
     judging = ShardFolder(run / "judging", JUDGING_SEED, JUDGING_HOURS)
     shards = ShardFolder(run / "shards", TRAINING_SEED, audio_hours)
-    skipped = render_shards([judging, shards], pianos, run / "cache", processes, ray)
+    skipped = render_shards(
+        [judging, shards], pianos, run / "cache", processes, ray, hold_out or ()
+    )
     train(architecture, run / "shards", run, Schedule(hours=hours), start_from=start_from)
     report_count(skipped, _to_people)

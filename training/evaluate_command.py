@@ -37,7 +37,16 @@ from training.peers import BASIC_PITCH, HOW_TO_GET_IT, basic_pitch_hears, has_ba
 
 Points = list[tuple[float, NoteScores]]
 
-HEADER = ("", "precision", "recall", "onset F1", "with offsets", "velocity", "re-strikes")
+HEADER = (
+    "",
+    "precision",
+    "recall",
+    "onset F1",
+    "with offsets",
+    "velocity",
+    "levelled",
+    "re-strikes",
+)
 NOTHING = "–"
 WHAT_COUNTS = (
     "A note is found within 50 ms of its onset; with offsets, its key is let go within 50 ms or a "
@@ -189,10 +198,11 @@ def _tell_midi(scores: dict[str, NoteScores], as_json: bool) -> None:
 def figures(found: NoteScores) -> list[str]:
     """A row of scores as they are written."""
     shares = (found.precision, found.recall, found.f1, found.f1_with_offsets)
-    error, again = found.velocity_error, found.restrike_recall
+    errors = (found.velocity_error, found.levelled_velocity_error)
+    again = found.restrike_recall
     return [
         *(f"{share:.3f}" for share in shares),
-        NOTHING if error is None else f"{error:.1f}",
+        *(NOTHING if error is None else f"{error:.1f}" for error in errors),
         NOTHING if again is None else f"{again:.3f}",
     ]
 
