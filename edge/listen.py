@@ -102,6 +102,18 @@ class Publishes(Protocol):
     def counters(self) -> PublisherCounters: ...
 
 
+class PlaysOn(Protocol):
+    """The part of `edge.midi_out.MidiOut` that the loop needs."""
+
+    def push(self, events: Sequence[object]) -> None: ...
+
+    def silence(self) -> None: ...
+
+    def faults(self) -> Sequence[SourceEvent]: ...
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ListenReport:
     """What became of one run.
@@ -253,6 +265,8 @@ class Listener:
         Published at the start, with the source filled in.
     on_message : callable, optional
         Sees every message as it is published: topic, message.
+    midi_out : PlaysOn, optional
+        Opened already; plays what is heard on another instrument.
     health_every_s : float
         Seconds between two `health` messages.
     queue_blocks : int
@@ -267,6 +281,7 @@ class Listener:
         info: Info,
         *,
         on_message: Callable[[str, Envelope], None] | None = None,
+        midi_out: PlaysOn | None = None,
         health_every_s: float = HEALTH_S,
         queue_blocks: int = QUEUE_BLOCKS,
     ) -> None:
@@ -275,6 +290,7 @@ class Listener:
         self._publisher = publisher
         self._info = info
         self._on_message = on_message
+        self._midi_out = midi_out
         self._health_every_s = health_every_s
         self._queue = BlockQueue(queue_blocks)
         self._stopped = threading.Event()
@@ -371,12 +387,20 @@ class Listener:
         """Publish what the recogniser says; a failure of its own is a fault like any other."""
         try:
             events = recognise()
+            self._play_on(events)
         except Exception as error:
             log.exception("the recogniser failed")
             self._faults.add(EventKind.RECOGNISER_ERROR, f"{type(error).__name__}: {error}")
             events = self._recogniser.recover()
+            self._play_on(events, then_silence=True)
         self._tell(self._session_of_stream().push(events, self._now_s))
         self._publish_events(events)
+
+    def _play_on(self, events: Sequence[Event], *, then_silence: bool = False) -> None:
+        if self._midi_out is not None:
+            self._midi_out.push(events)
+            if then_silence:
+                self._midi_out.silence()
 
     def _session_of_stream(self) -> SessionLog:
         """The session, begun with the first block: only then does the source know its clock."""
@@ -413,11 +437,14 @@ class Listener:
 
     def _take_fault(self, event: SourceEvent) -> None:
         self._lost_samples += event.lost_samples
+        if event.lost_samples > 0:
+            self._play_on((), then_silence=True)
         if event.kind is SourceEventKind.DEVICE_LOST:
             self._device_lost = True
             self._health_due_s = 0.0
             # Nobody knows when sound comes again: what was heard so far is told now.
             self._hear(self._recogniser.flush)
+            self._play_on((), then_silence=True)
         if event.kind is SourceEventKind.DEVICE_RECOVERED:
             self._device_lost = False
             self._health_due_s = 0.0
@@ -425,6 +452,13 @@ class Listener:
         else:
             self._faults.add(EventKind(event.kind.value), event.message)
         self._tell_faults(time.monotonic())
+
+    def _take_midi_out_faults(self) -> None:
+        for event in self._midi_out.faults() if self._midi_out is not None else ():
+            if event.kind is SourceEventKind.DEVICE_RECOVERED:
+                self._say_event(EventKind.MIDI_OUT_RECOVERED, event.message, Severity.INFO)
+            else:
+                self._faults.add(EventKind.MIDI_OUT_LOST, event.message)
 
     def _tell_faults(self, now_s: float) -> None:
         for fault in self._faults.take_due(now_s):
@@ -439,6 +473,7 @@ class Listener:
 
     def _tick(self) -> None:
         now_s = time.monotonic()
+        self._take_midi_out_faults()
         self._tell_faults(now_s)
         if now_s >= self._health_due_s:
             self._health_due_s = now_s + self._health_every_s
@@ -474,6 +509,8 @@ class Listener:
             self._take(item)
         self._queue.close()
         self._hear(self._recogniser.flush)
+        if self._midi_out is not None:
+            self._midi_out.close()
         self._tell_faults(float("inf"))
         if not self._stopped.is_set():
             self._say_event(EventKind.SOURCE_ENDED, self._source.name, Severity.INFO)

@@ -120,6 +120,8 @@ class EventKind(StrEnum):
     SOURCE_ENDED = "source_ended"
     MESSAGES_DROPPED = "messages_dropped"
     RECOGNISER_ERROR = "recogniser_error"
+    MIDI_OUT_LOST = "midi_out_lost"
+    MIDI_OUT_RECOVERED = "midi_out_recovered"
     UPDATE_COMMITTED = "update_committed"
     UPDATE_ROLLED_BACK = "update_rolled_back"
 
@@ -497,8 +499,8 @@ class EventMessage(Envelope, frozen=True, kw_only=True):
         str,
         about(
             "What happened: `overrun`, `device_lost`, `device_recovered`, `input_error`, "
-            "`source_ended`, `messages_dropped`, `recogniser_error`, `update_committed`, "
-            "`update_rolled_back`; more will come.",
+            "`source_ended`, `messages_dropped`, `recogniser_error`, `midi_out_lost`, "
+            "`midi_out_recovered`, `update_committed`, `update_rolled_back`; more will come.",
             pattern="^[a-z][a-z0-9_]*$",
         ),
     ]

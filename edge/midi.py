@@ -40,6 +40,11 @@ SUSTAIN_CONTROLLER = 64
 SUSTAIN_DOWN = 64
 """Controller 64 at this value or above is a pedal that is down (MIDI 1.0)."""
 
+ALL_SOUND_OFF_CONTROLLER = 120
+RESET_CONTROLLERS = 121
+ALL_NOTES_OFF_CONTROLLER = 123
+"""A keyboard sends them when its voice is changed or it is put out: nothing is held after them."""
+
 DRUM_CHANNEL = 9
 """Channel 10 counted from 0: drums (General MIDI)."""
 
@@ -50,6 +55,9 @@ TEMPO_US_PER_BEAT = 500_000
 REORDER_S = 10.0
 """How late a step of a note may come and still be written in its place: the ear confirms
 within a third of a second, and ends are told as they are heard."""
+
+RTMIDI_ERRORS = (OSError, RuntimeError, ValueError, MemoryError)
+"""What rtmidi's own errors are kinds of; they can be named only where it is installed."""
 
 _TRACK_LENGTH_AT = 18
 """Where the length of the only track stands, in bytes from the start of the file."""
@@ -74,7 +82,7 @@ class Keyboard:
     """From MIDI messages to the lives of notes.
 
     A key's note is confirmed when it goes down and ended when it comes up, when it is struck
-    again, or at `flush`.
+    again, or at `flush`; then the pedal comes up as well.
     """
 
     first_id: int = 0
@@ -91,13 +99,26 @@ class Keyboard:
             return self._strike(message.channel, message.note, message.velocity, t_s)
         if message.type in ("note_on", "note_off"):
             return self._release((message.channel, message.note), t_s)
-        if message.type == "control_change" and message.control == SUSTAIN_CONTROLLER:
-            return self._move_pedal(message.value >= SUSTAIN_DOWN, t_s)
+        if message.type == "control_change":
+            return self._control(message.channel, message.control, message.value, t_s)
         return []
 
     def flush(self, t_s: float) -> list[NoteUpdate | PedalEvent]:
-        """Every key that is still down comes up at ``t_s``."""
-        return [step for key in list(self._held) for step in self._release(key, t_s)]
+        """Every key and the pedal, if they are still down, come up at ``t_s``."""
+        ended = [step for key in list(self._held) for step in self._release(key, t_s)]
+        return ended + self._move_pedal(False, t_s)
+
+    def _control(
+        self, channel: int, control: int, value: int, t_s: float
+    ) -> list[NoteUpdate | PedalEvent]:
+        if control == SUSTAIN_CONTROLLER:
+            return self._move_pedal(value >= SUSTAIN_DOWN, t_s)
+        if control == RESET_CONTROLLERS:
+            return self._move_pedal(False, t_s)
+        if control in (ALL_SOUND_OFF_CONTROLLER, ALL_NOTES_OFF_CONTROLLER):
+            held = [key for key in self._held if key[0] == channel]
+            return [step for key in held for step in self._release(key, t_s)]
+        return []
 
     def _strike(
         self, channel: int, pitch_midi: int, velocity: int, t_s: float
@@ -470,6 +491,39 @@ class MidiFileSource:
             yield MidiBlock(round(until_s * STREAM_RATE_HZ), tuple(steps))
 
 
+@dataclass(slots=True)
+class StatusBytes:
+    """Running status, written out: a keyboard may leave out a status that has not changed.
+
+    Drivers write it out themselves, as a rule; a message without its status would be lost.
+    Timing bytes, which may stand anywhere, are left out.
+    """
+
+    _status: int = 0
+    _data_bytes: int = 0
+
+    def push(self, raw: Iterable[int]) -> bytes:
+        """The bytes as they came, each message beginning with its status."""
+        whole = bytearray()
+        for byte in raw:
+            if byte >= 0xF8:
+                continue
+            if byte >= 0x80:
+                self._status, self._data_bytes = (byte if byte < 0xF0 else 0), 0
+            elif self._status:
+                if self._data_bytes == _data_bytes_of(self._status):
+                    whole.append(self._status)
+                    self._data_bytes = 0
+                self._data_bytes += 1
+            whole.append(byte)
+        return bytes(whole)
+
+
+def _data_bytes_of(status: int) -> int:
+    """Data bytes of a channel message: 1 for programme and pressure, 2 for the others."""
+    return 1 if status >> 4 in (0xC, 0xD) else 2
+
+
 class MidiPortSource:
     """A keyboard on a live port; one that is unplugged is waited for.
 
@@ -540,19 +594,16 @@ class MidiPortSource:
         if self._port is None:
             self.open()
         origin_s = self._origin_s = time.monotonic()
-        keyboard = Keyboard()
-        parser = mido.Parser()
+        keyboard, parser, status = Keyboard(), mido.Parser(), StatusBytes()
         watched_s = origin_s
         while not self._stopped.is_set():
             steps: list[NoteUpdate | PedalEvent] = []
-            now_s = time.monotonic()
-            try:
-                now_s, raw = self._arrived.get(timeout=PORT_TICK_S)
-                parser.feed(raw)
+            now_s = origin_s
+            for arrived_s, raw in self._arrivals():
+                now_s = max(origin_s, arrived_s)
+                parser.feed(status.push(raw))
                 for message in parser:
                     steps.extend(keyboard.push(message, now_s - origin_s))
-            except queue.Empty:
-                now_s = time.monotonic()
             lost = now_s - watched_s >= PORT_WATCH_S and not self._is_there()
             if now_s - watched_s >= PORT_WATCH_S:
                 watched_s = now_s
@@ -560,7 +611,21 @@ class MidiPortSource:
                 steps.extend(keyboard.flush(now_s - origin_s))
             yield MidiBlock(round((now_s - origin_s) * STREAM_RATE_HZ), tuple(steps))
             if lost:
+                parser, status = mido.Parser(), StatusBytes()
                 yield from self._wait_for_return()
+
+    def _arrivals(self) -> list[tuple[float, list[int]]]:
+        """All that has arrived, at once: a pedal that tells every step of its way is one block.
+
+        Where nothing has, waits for it; after `PORT_TICK_S` time has gone on and nothing else.
+        """
+        arrived: list[tuple[float, list[int]]] = []
+        try:
+            arrived.append(self._arrived.get(timeout=PORT_TICK_S))
+            while True:
+                arrived.append(self._arrived.get_nowait())
+        except queue.Empty:
+            return arrived or [(time.monotonic(), [])]
 
     def _is_there(self) -> bool:
         if self._port is None:
@@ -582,8 +647,12 @@ class MidiPortSource:
             return
 
 
-def open_rtmidi() -> Any:
-    """rtmidi's MIDI input.
+def open_rtmidi(side: str = "MidiIn") -> Any:
+    """rtmidi's side of a MIDI connection: ALSA's, or JACK's where there is no ALSA sequencer.
+
+    Parameters
+    ----------
+    side : {"MidiIn", "MidiOut"}
 
     Raises
     ------
@@ -596,12 +665,15 @@ def open_rtmidi() -> Any:
         raise DeviceError(
             "MIDI ports need python-rtmidi, which is not installed: pip install 'sostenuto[midi]'"
         ) from error
-    try:
-        return rtmidi.MidiIn(name="sostenuto")
-    except Exception as error:  # rtmidi raises its own C++ errors, bare
-        raise DeviceError(
-            f"no MIDI on this machine ({error}); load the kernel module snd-seq"
-        ) from error
+    reasons = []
+    for system in (rtmidi.API_LINUX_ALSA, rtmidi.API_UNIX_JACK):
+        try:
+            return getattr(rtmidi, side)(system, name="sostenuto")
+        except RTMIDI_ERRORS as error:
+            reasons.append(str(error).rstrip("."))
+    raise DeviceError(
+        f"no MIDI on this machine ({'; '.join(reasons)}); load the kernel module snd-seq"
+    )
 
 
 def stable_port_name(name: str) -> str:

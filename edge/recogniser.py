@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.audio.block import STREAM_RATE_HZ, Block, MidiBlock
 from edge.calibration import UNCALIBRATED, Calibration
@@ -21,6 +22,24 @@ from edge.matching import Catalogue, PieceMatch, PieceTracker
 from edge.note import Heard, NoteEvent, NoteState, NoteUpdate, PedalEvent, Strike
 
 Event = Heard | PieceMatch
+Float32 = NDArray[np.float32]
+
+
+class NoEar:
+    """What a keyboard needs that speaks for itself: no model is loaded, and nothing is heard."""
+
+    sample_rate_hz = STREAM_RATE_HZ
+    hop_samples = 1
+    lookahead_samples = 0
+
+    def push(self, samples: Float32) -> list[Heard]:
+        return []
+
+    def flush(self) -> list[Heard]:
+        return []
+
+    def reset(self) -> None:
+        """Nothing is kept."""
 
 
 class Recogniser:
@@ -65,6 +84,8 @@ class Recogniser:
         """Hear one block; give what it made certain, in order."""
         if isinstance(block, MidiBlock):
             self._now_sample = block.end_sample
+            for event in block.events:
+                self._remember(event)
             return self._recognise(block.events)
         before = self._resume_at(block.start_sample)
         self._now_sample = block.end_sample
@@ -73,7 +94,7 @@ class Recogniser:
 
     def flush(self) -> list[Event]:
         """End the stream: everything still sounding is ended."""
-        ended = self._recognise(self._placed(self.ear.flush()))
+        ended = self._recognise([*self._placed(self.ear.flush()), *self._let_go()])
         self._begin_at(self._now_sample)
         return ended
 
@@ -82,14 +103,18 @@ class Recogniser:
 
         What sounded is ended, what was provisional is withdrawn, and the pedal is let go.
         """
+        self.ear.reset()
+        self._begin_at(self._now_sample)
+        return [*self._let_go()]
+
+    def _let_go(self) -> list[Heard]:
+        """The ends of all that nobody has ended: an ear that failed, a keyboard cut off."""
         now_s = self._now_sample / STREAM_RATE_HZ
-        ended: list[Event] = [_closed(update, now_s) for update in self._open.values()]
+        ended: list[Heard] = [_closed(update, now_s) for update in self._open.values()]
         if self._pedal_down:
             ended.append(PedalEvent(now_s, down=False))
         self._open.clear()
         self._pedal_down = False
-        self.ear.reset()
-        self._begin_at(self._now_sample)
         return ended
 
     def _resume_at(self, sample: int) -> list[Event]:
@@ -111,8 +136,9 @@ class Recogniser:
 
     def _place(self, event: Heard, origin_s: float) -> Heard:
         if isinstance(event, PedalEvent):
-            self._pedal_down = event.down
-            return replace(event, t_s=event.t_s + origin_s)
+            moved_pedal = replace(event, t_s=event.t_s + origin_s)
+            self._remember(moved_pedal)
+            return moved_pedal
         if isinstance(event, Strike):
             return replace(event, onset_s=event.onset_s + origin_s)
         number = event.id + self._first_id
@@ -121,11 +147,18 @@ class Recogniser:
         offset_s = None if note.offset_s is None else note.offset_s + origin_s
         moved = replace(note, onset_s=note.onset_s + origin_s, offset_s=offset_s)
         placed = replace(event, id=number, note=moved)
-        if event.state in (NoteState.PROVISIONAL, NoteState.CONFIRMED):
-            self._open[number] = placed
-        else:
-            self._open.pop(number, None)
+        self._remember(placed)
         return placed
+
+    def _remember(self, event: Heard) -> None:
+        """What is open, so that it can be closed."""
+        if isinstance(event, PedalEvent):
+            self._pedal_down = event.down
+        elif isinstance(event, NoteUpdate):
+            if event.state in (NoteState.PROVISIONAL, NoteState.CONFIRMED):
+                self._open[event.id] = event
+            else:
+                self._open.pop(event.id, None)
 
     def _recognise(self, events: Sequence[Heard]) -> list[Event]:
         """The events, and what the confirmed notes among them say of the piece."""
@@ -156,12 +189,15 @@ def load_recogniser(
     *,
     provisional: bool = False,
     calibration: Calibration = UNCALIBRATED,
+    needs_ear: bool = True,
 ) -> Recogniser:
     """A recogniser with an installed model (None: the default) and, if given, a catalogue.
 
     ``provisional``: tell strikes and guessed keys before they are sure. ``calibration``: of the
-    piano that is heard.
+    piano that is heard. ``needs_ear``: False where all that comes is MIDI; no model is then loaded.
     """
     tracker = PieceTracker(catalogue) if catalogue is not None else None
-    ear = load_ear(model, provisional=provisional, tuning=calibration.tuning)
+    ear: Ear = NoEar()
+    if needs_ear:
+        ear = load_ear(model, provisional=provisional, tuning=calibration.tuning)
     return Recogniser(ear, tracker, calibration.gain_db)

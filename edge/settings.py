@@ -27,6 +27,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Microphone, by its stable name or a part of it."""
     midi_in: str | None = None
     """MIDI port, by its stable name or a part of it."""
+    midi_out: str | None = None
+    """MIDI port that plays what is heard: its stable name, a part of it, or ``virtual``."""
+    midi_out_provisional: bool = False
+    """Send provisional notes to it too."""
     broker: str | None = None
     """``mqtt://[user[:password]@]host[:port]``."""
     wait_for_broker: bool = False

@@ -397,6 +397,18 @@ def test_a_place_for_the_notes_must_be_said_once(tmp_path: Path) -> None:
         jobs([tmp_path], None, tmp_path / "out")
 
 
+def test_a_midi_file_is_written_down_already(
+    tmp_path: Path, sostenuto: Callable[..., Said]
+) -> None:
+    write_midi(tmp_path / "played.mid", tune_notes())
+    said = sostenuto(
+        *("transcribe", tmp_path / "played.mid", "--midi", tmp_path / "o.mid"),
+        *("--model", "templates"),
+    )
+    assert said.code == 3
+    assert "is a MIDI file: its notes are written down already" in said.err
+
+
 # -- identify
 
 
@@ -474,11 +486,12 @@ def test_a_midi_file_is_listened_to_without_the_ear(
     write_midi(tmp_path / "played.mid", tune_notes())
     said = sostenuto(
         *("listen", "--file", tmp_path / "played.mid", "--fast", "--no-mqtt", "--json"),
-        *("--catalog", catalogue, "--model", "templates"),
+        *("--catalog", catalogue),
     )
     assert said.code == 0
     lines = [json.loads(line) for line in said.out.splitlines()]
     assert lines[-1]["notes"] == len(TUNE)
+    assert [m["models"] for m in lines if m.get("topic") == "info"] == [[]]
     named = [m["piece_id"] for m in lines if m.get("topic") == "piece"]
     assert "tune" in named
 

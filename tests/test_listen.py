@@ -324,3 +324,61 @@ def test_messages_are_stamped_in_the_order_of_time() -> None:
     run = listen(ListSource([block(i) for i in range(10)]))
     for before, after in pairwise(message.mono_ms for _, message in run.said):
         assert after >= before
+
+
+class Instrument:
+    """Another instrument, which writes down what it is told."""
+
+    def __init__(self, faults: Sequence[SourceEvent] = ()) -> None:
+        self.told: list[object] = []
+        self._faults = list(faults)
+
+    def push(self, events: Sequence[object]) -> None:
+        self.told += events
+
+    def silence(self) -> None:
+        self.told.append("silence")
+
+    def faults(self) -> Sequence[SourceEvent]:
+        faults, self._faults = self._faults, []
+        return faults
+
+    def close(self) -> None:
+        self.told.append("closed")
+
+
+def states_and_silences(told: Sequence[object]) -> list[object]:
+    return [each.state if isinstance(each, NoteUpdate) else each for each in told]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        SourceEvent(SourceEventKind.OVERRUN, "too slow", 320),
+        SourceEvent(SourceEventKind.DEVICE_LOST, "gone"),
+    ],
+)
+def test_another_instrument_plays_along_and_is_silenced_at_a_gap(fault: SourceEvent) -> None:
+    instrument = Instrument()
+    source = ListSource([block(0), fault, block(2)], kind="microphone")
+    listen(source, midi_out=instrument)
+    told = states_and_silences(instrument.told)
+    assert told[0] == told[-3] == NoteState.CONFIRMED
+    assert "silence" in told[1:-3]
+    assert told[-2:] == [PedalEvent(9.0, False), "closed"]
+
+
+def test_another_instrument_is_silenced_when_the_recogniser_fails() -> None:
+    instrument = Instrument()
+    listen(ListSource([block(0), block(1)]), OneNotePerBlock(fails_at=2), midi_out=instrument)
+    assert states_and_silences(instrument.told)[:2] == [NoteState.CONFIRMED, "silence"]
+
+
+def test_an_instrument_that_goes_and_comes_is_told_of() -> None:
+    faults = [
+        SourceEvent(SourceEventKind.DEVICE_LOST, "gone"),
+        SourceEvent(SourceEventKind.DEVICE_RECOVERED, "back"),
+    ]
+    run = listen(ListSource([block(0)]), midi_out=Instrument(faults))
+    assert set(run.faults) == {"midi_out_lost", "midi_out_recovered", "source_ended"}
+    assert AudioState.LOST not in [m.audio for m in run.of("health") if isinstance(m, Health)]

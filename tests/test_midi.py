@@ -18,6 +18,7 @@ from edge.midi import (
     MidiFileSource,
     MidiPortSource,
     MidiWriter,
+    StatusBytes,
     choose_by_name,
     read_midi,
     stable_port_name,
@@ -83,6 +84,48 @@ def test_drums_and_keys_that_no_piano_has_are_left_out() -> None:
     assert keyboard.push(on(20), 0.0) == []
     assert keyboard.push(on(109), 0.0) == []
     assert keyboard.push(off(40, channel=9), 0.0) == []
+
+
+@pytest.mark.parametrize("control", [120, 123])
+def test_a_keyboard_that_says_all_notes_off_holds_none(control: int) -> None:
+    keyboard = Keyboard()
+    keyboard.push(on(60, channel=0), 0.0)
+    keyboard.push(on(64, channel=1), 0.1)
+    off = mido.Message("control_change", channel=0, control=control)
+    assert ended(keyboard.push(off, 0.5)) == [(60, 0.5)]
+
+
+def test_the_pedal_comes_up_with_the_last_keys_and_when_controllers_are_reset() -> None:
+    keyboard = Keyboard()
+    keyboard.push(pedal(127), 0.0)
+    reset = mido.Message("control_change", control=121)
+    assert keyboard.push(reset, 0.5) == [PedalEvent(0.5, False)]
+    keyboard.push(pedal(127), 1.0)
+    assert keyboard.flush(2.0) == [PedalEvent(2.0, False)]
+    assert keyboard.push(pedal(127), 3.0) == [PedalEvent(3.0, True)]
+
+
+def test_running_status_is_written_out_whatever_stands_between() -> None:
+    status = StatusBytes()
+    heard = [0x90, 60, 64, 62, 0xF8, 64, 0xFE, 62, 0, 0xB0, 64, 127, 64, 0, 0xC0, 5, 6]
+    whole = b"".join(status.push(heard[i : i + 2]) for i in range(0, len(heard), 2))
+    assert whole == bytes(
+        (
+            *(0x90, 60, 64, 0x90, 62, 64, 0x90, 62, 0),
+            *(0xB0, 64, 127, 0xB0, 64, 0, 0xC0, 5, 0xC0, 6),
+        )
+    )
+
+
+def test_a_file_in_running_status_is_read(tmp_path: Path) -> None:
+    body = bytes([0, 0x90, 60, 64, 0x60, 60, 0, 0, 62, 70, 0x60, 62, 0, 0, 0xFF, 0x2F, 0])
+    header = b"MThd" + struct.pack(">IHHH", 6, 0, 1, 96)
+    (tmp_path / "a.mid").write_bytes(header + b"MTrk" + struct.pack(">I", len(body)) + body)
+    notes = read_midi(tmp_path / "a.mid").notes
+    assert [(n.pitch_midi, n.onset_s, n.offset_s, n.velocity) for n in notes] == [
+        (60, 0.0, 0.5, 64),
+        (62, 0.5, 1.0, 70),
+    ]
 
 
 def test_two_hands_on_one_pitch_in_two_channels_are_two_notes() -> None:
@@ -306,6 +349,19 @@ def test_a_live_keyboard_is_heard_and_waited_for_when_unplugged() -> None:
     assert faults == [SourceEventKind.DEVICE_LOST, SourceEventKind.DEVICE_RECOVERED]
     states = [s.state for s in heard if isinstance(s, NoteUpdate)]
     assert states == [NoteState.CONFIRMED, NoteState.ENDED]
+
+
+def test_a_port_in_running_status_is_heard_and_a_flurry_is_one_block() -> None:
+    port = FakePort(["Roland FP-30"])
+    source = MidiPortSource("roland", open_port=lambda: port)
+    source.open()
+    for raw in ([0x90, 60, 80], [62, 81, 64, 82], [0xB0, 64, 20], [64, 90], [64, 110]):
+        port.play((raw, 0.0))
+    first = next(iter(source.items()))
+    assert isinstance(first, MidiBlock)
+    struck = [s.note for s in first.events if isinstance(s, NoteUpdate)]
+    assert [(n.pitch_midi, n.velocity) for n in struck] == [(60, 80), (62, 81), (64, 82)]
+    assert [s.down for s in first.events if isinstance(s, PedalEvent)] == [True]
 
 
 def test_a_name_must_point_at_one_device() -> None:

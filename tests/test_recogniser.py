@@ -13,7 +13,7 @@ import edge
 from edge.audio.block import STREAM_RATE_HZ, Block, MidiBlock
 from edge.ear import load_ear
 from edge.note import Heard, NoteEvent, NoteState, NoteUpdate, PedalEvent, Strike, pitch_to_hz
-from edge.recogniser import Event, Recogniser
+from edge.recogniser import Event, Recogniser, load_recogniser
 
 PITCHES = (60, 64, 67, 72)
 
@@ -200,3 +200,13 @@ def test_one_call_writes_a_recording_down(melody: np.ndarray) -> None:
 def test_silence_holds_no_note(recogniser: Recogniser) -> None:
     silence = np.zeros(3 * STREAM_RATE_HZ, np.float32)
     assert hear(recogniser, cut(silence, [])) == []
+
+
+def test_what_a_keyboard_left_open_is_ended_with_the_stream_and_no_model_is_loaded() -> None:
+    recogniser = load_recogniser("no such model", needs_ear=False)
+    held = NoteUpdate(7, NoteState.CONFIRMED, NoteEvent(60, 0.5, None, 64, 1.0))
+    recogniser.push(MidiBlock(16_000, (held, PedalEvent(0.6, True))))
+    recogniser.push(MidiBlock(32_000, ()))
+    over = NoteUpdate(7, NoteState.ENDED, NoteEvent(60, 0.5, 2.0, 64, 1.0))
+    assert recogniser.flush() == [over, PedalEvent(2.0, False)]
+    assert recogniser.flush() == []

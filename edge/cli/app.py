@@ -105,6 +105,7 @@ def _root(
         "sostenuto listen --mic USB --broker mqtt://house.local",
         "sostenuto listen --file waltz.flac --embedded-broker",
         "sostenuto listen --midi-in Roland --no-mqtt",
+        "sostenuto listen --mic USB --midi-out virtual",
     ),
 )
 def listen(
@@ -132,9 +133,26 @@ def listen(
             "--midi-in",
             metavar="PORT",
             help="A keyboard's MIDI port, by the name that `sostenuto devices` shows or a part "
-            "of it.",
+            "of it. No note model is loaded.",
         ),
     ] = None,
+    midi_out: Annotated[
+        str | None,
+        typer.Option(
+            "--midi-out",
+            metavar="PORT",
+            help="Play what is heard on this MIDI port, by its name or a part of it; 'virtual' "
+            "makes a port, sostenuto:piano, that other programs connect to. A note is sent when "
+            "it is confirmed, a quarter of a second after it was struck.",
+        ),
+    ] = None,
+    midi_out_provisional: Annotated[
+        bool,
+        typer.Option(
+            "--midi-out-provisional",
+            help="Send provisional notes too: a tenth of a second sooner, at times taken back.",
+        ),
+    ] = False,
     broker: Annotated[
         str | None,
         typer.Option(
@@ -207,6 +225,8 @@ def listen(
             mic=mic,
             file=file,
             midi_in=midi_in,
+            midi_out=midi_out,
+            midi_out_provisional=midi_out_provisional,
             broker=broker,
             embedded_broker=embedded_broker,
             no_mqtt=no_mqtt,

@@ -30,14 +30,20 @@ def run(*, level: bool, mic: str | None, seconds: float | None, json: bool) -> N
     if mic is not None or seconds is not None:
         raise UsageError("--mic and --seconds go with --level; add it, or leave them out")
     microphones, no_sound = _microphones()
-    ports, no_midi = _midi_ports()
+    ports, no_midi = _midi_ports("MidiIn")
+    outputs, _ = _midi_ports("MidiOut")
     missing = [str(error) for error in (no_sound, no_midi) if error is not None]
     if json:
         console.out_json(
-            {"audio": [asdict(m) for m in microphones], "midi": ports, "missing": missing}
+            {
+                "audio": [asdict(m) for m in microphones],
+                "midi": ports,
+                "midi_out": outputs,
+                "missing": missing,
+            }
         )
     else:
-        _print(microphones, ports)
+        _print(microphones, ports, outputs)
         for line in missing:
             console.err(f"sostenuto: {line}")
     if no_sound is not None and no_midi is not None:
@@ -55,15 +61,15 @@ def _microphones() -> tuple[list[Microphone], DeviceError | None]:
         audio.terminate()
 
 
-def _midi_ports() -> tuple[list[str], DeviceError | None]:
+def _midi_ports(side: str) -> tuple[list[str], DeviceError | None]:
     try:
-        port = open_rtmidi()
+        port = open_rtmidi(side)
     except DeviceError as error:
         return [], error
     return [stable_port_name(name) for name in port.get_ports()], None
 
 
-def _print(microphones: list[Microphone], ports: list[str]) -> None:
+def _print(microphones: list[Microphone], ports: list[str], outputs: list[str]) -> None:
     console.out("microphones (listen --mic NAME, or a part of it):")
     for each in microphones:
         mark = ", the system's input" if each.default else ""
@@ -73,11 +79,14 @@ def _print(microphones: list[Microphone], ports: list[str]) -> None:
         )
     if not microphones:
         console.out("  none")
-    console.out("MIDI inputs (listen --midi-in PORT, or a part of it):")
-    for name in ports:
+    _print_ports("inputs (listen --midi-in PORT, or a part of it):", ports)
+    _print_ports("outputs (listen --midi-out PORT, or a part of it):", outputs)
+
+
+def _print_ports(heading: str, ports: list[str]) -> None:
+    console.out(f"MIDI {heading}")
+    for name in ports or ["none"]:
         console.out(f"  {name}")
-    if not ports:
-        console.out("  none")
 
 
 def show_level(mic: str | None, seconds: float | None, *, as_json: bool) -> None:

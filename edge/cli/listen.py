@@ -33,7 +33,7 @@ from edge.cli.identify import is_midi
 from edge.display import key_name, named
 from edge.ear import ModelEar
 from edge.errors import InputError, UsageError
-from edge.listen import Listener, ListenReport
+from edge.listen import MIDI_KINDS, Listener, ListenReport
 from edge.matching import Catalogue
 from edge.messages import (
     CatalogueInfo,
@@ -47,6 +47,7 @@ from edge.messages import (
     Session,
 )
 from edge.midi import MidiFileSource, MidiPortSource
+from edge.midi_out import MidiOut
 from edge.note import NoteState
 from edge.publish.address import BrokerAddress, default_device_name
 from edge.publish.publisher import Publisher
@@ -66,6 +67,8 @@ class ListenOptions:
     mic: str | None = None
     file: Path | None = None
     midi_in: str | None = None
+    midi_out: str | None = None
+    midi_out_provisional: bool = False
     broker: str | None = None
     embedded_broker: bool = False
     no_mqtt: bool = False
@@ -94,12 +97,16 @@ def run(options: ListenOptions, software: str) -> None:
         catalogue,
         provisional=settings.provisional,
         calibration=calibration,
+        needs_ear=source.kind not in MIDI_KINDS,
     )
+    midi_out = make_midi_out(options, settings)
     overheard = LoudestMinute() if options.calibrate else None
     if overheard is not None:
         source = Overheard(source, overheard)
     source.open()
     try:
+        if midi_out is not None:
+            midi_out.open()
         with a_broker(options, settings) as broker:
             publisher = Publisher(broker, device)
             patient = options.wait_for_broker or settings.wait_for_broker
@@ -110,14 +117,19 @@ def run(options: ListenOptions, software: str) -> None:
                 publisher,
                 describe(software, recogniser, catalogue),
                 on_message=_tell_json if options.json else _tell,
+                midi_out=midi_out,
                 health_every_s=settings.health_every_s,
             )
             console.err(_greeting(source, broker, device))
+            if midi_out is not None:
+                console.err(f"playing on MIDI output {midi_out.name}")
             if calibration is not UNCALIBRATED:
                 console.err(f"calibrated: {in_words(calibration)[0]}")
             with ended_by_signals(listener.stop):
                 report = listener.run()
     finally:
+        if midi_out is not None:
+            midi_out.close()
         source.close()
     _sum_up(report, as_json=options.json)
     if overheard is not None:
@@ -147,6 +159,8 @@ def check(options: ListenOptions) -> None:
         raise UsageError("--midi-in needs no ear to calibrate; leave out the one or the other")
     if options.fast and options.file is None:
         raise UsageError("--fast given without --file; a microphone keeps its own pace")
+    if options.fast and options.midi_out is not None:
+        raise UsageError("--midi-out plays at the pace of real time; leave out --fast")
 
 
 def make_source(options: ListenOptions, settings: Settings) -> Source:
@@ -161,6 +175,23 @@ def make_source(options: ListenOptions, settings: Settings) -> Source:
     from edge.audio.microphone import MicrophoneSource
 
     return MicrophoneSource(options.mic or settings.mic)
+
+
+def make_midi_out(options: ListenOptions, settings: Settings) -> MidiOut | None:
+    """The port that plays what is heard, if the command line or the settings name one.
+
+    Raises
+    ------
+    UsageError
+        Provisional notes are to be sent, and there is no port, or there are no such notes.
+    """
+    wanted = None if options.fast else options.midi_out or settings.midi_out
+    provisional = options.midi_out_provisional or settings.midi_out_provisional
+    if provisional and wanted is None and not options.fast:
+        raise UsageError("provisional notes need a port to go to: give --midi-out PORT")
+    if provisional and not settings.provisional:
+        raise UsageError("provisional notes are off: the settings say provisional = false")
+    return None if wanted is None else MidiOut(wanted, provisional=provisional)
 
 
 def calibration_file(options: ListenOptions, settings: Settings) -> Path:

@@ -12,6 +12,7 @@ from edge.audio.block import STREAM_RATE_HZ
 from edge.audio.file import AUDIO_SUFFIXES, AudioFile
 from edge.calibration import UNCALIBRATED, read_calibration
 from edge.cli import console
+from edge.cli.identify import is_midi
 from edge.errors import InputError, SostenutoError, UsageError
 from edge.midi import MidiWriter
 from edge.note import NoteUpdate, PedalEvent
@@ -180,6 +181,11 @@ def write_down(
     InputError
         The recording cannot be read, or breaks off; then nothing is written.
     """
+    if is_midi(job.audio):
+        raise InputError(
+            f"{job.audio}: is a MIDI file: its notes are written down already; "
+            "`sostenuto identify` and `sostenuto listen --file` take it as it is"
+        )
     began_s = time.monotonic()
     recogniser.reset()
     heard_samples = 0
