@@ -55,8 +55,9 @@ def test_a_moment_knows_its_bar(folder: Path) -> None:
 
 
 def test_arrays_are_mapped_not_loaded(folder: Path) -> None:
-    arrays = open_pack(folder).arrays
-    assert all(isinstance(getattr(arrays, name).base, np.memmap) for name in ARRAYS)
+    pack = open_pack(folder)
+    for name, mapped in zip(ARRAYS, pack.maps, strict=True):
+        assert np.shares_memory(getattr(pack.arrays, name), np.frombuffer(mapped, np.uint8))
 
 
 def test_the_same_scores_give_the_same_checksum() -> None:
@@ -73,10 +74,28 @@ def test_a_changed_note_is_noticed(folder: Path) -> None:
 
 
 def test_a_changed_title_is_noticed(folder: Path) -> None:
-    path = folder / CATALOGUE_FILE
-    path.write_text(path.read_text().replace("Piece 1", "Piece 9"))
+    path = folder / "piece_text.npy"
+    path.write_bytes(path.read_bytes().replace(b"Piece 1", b"Piece 9"))
     with pytest.raises(CatalogueError, match="sha256"):
         open_pack(folder)
+
+
+def test_a_large_pack_lets_its_pages_go_and_finds_them_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.matching.pack.CHECKED_AT_OPENING_BYTES", 1)
+    pack = open_pack(folder)
+    before = pack.piece_chords(1).keys
+    pack.let_go()
+    np.testing.assert_array_equal(before, pack.piece_chords(1).keys)
+
+
+def test_pieces_are_numbered_from_both_ends(folder: Path) -> None:
+    pieces = Catalogue.open(folder).pieces
+    assert pieces[-1] == pieces[1] == open_pack(folder).pieces[-1]
+    assert [piece.title for piece in pieces[0:5]] == ["Piece 1", "Piece 2"]
+    with pytest.raises(IndexError):
+        pieces[2]
 
 
 def test_a_large_pack_is_hashed_only_when_asked(

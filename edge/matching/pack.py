@@ -4,19 +4,25 @@ A pack is a folder with ``catalogue.json`` and one ``.npy`` file per array. Ever
 end to end, and ``*_start`` arrays say where each piece begins. Times are kept in ticks of a
 480th of a quarter, the resolution that most scores are written at, so that a chord needs two
 bytes, not eight; the posting list of a fingerprint is a list of chord numbers counted through
-the whole pack, so that one number says both the piece and the place.
+the whole pack, so that one number says both the piece and the place. Titles are an array like
+the others, of JSON text: a piece's is read when it is named, so that a hundred thousand of
+them cost nothing at opening.
 
 The format's version is :data:`FORMAT_VERSION`; ``fingerprints`` in the JSON says how the
-index was made; ``sha256`` covers every array, in the order of :data:`ARRAYS`, and the pieces.
+index was made; ``sha256`` covers every array, in the order of :data:`ARRAYS`. A signature, where
+there is one (:mod:`edge.matching.signature`), is of the JSON, and so of the checksum in it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import mmap
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 import numpy as np
@@ -26,8 +32,9 @@ from edge.errors import CatalogueError
 from edge.matching.chords import SCORE_CHORD_WINDOW_S, Chords, chord_starts, count_keys, pitch_keys
 from edge.matching.fingerprints import SIGNATURE, score_fingerprints
 from edge.matching.score import Piece, Score, quarters_to_s
+from edge.matching.signature import check_signature
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 TICKS_PER_QUARTER = 480
 DURATION_STEPS_PER_QUARTER = 24
 LEFT_HAND_BIT = 0x80
@@ -44,7 +51,10 @@ class PackArrays:
 
     Attributes
     ----------
-    piece_note_start, piece_chord_start, piece_bar_start, piece_tempo_start : uint32, (pieces + 1,)
+    piece_text_start, piece_note_start, piece_chord_start, piece_bar_start, piece_tempo_start
+        uint32, shape (pieces + 1,)
+    piece_text : uint8, shape (bytes,)
+        A JSON list for each piece: the fields of :class:`edge.matching.score.Piece`.
     note_key : uint8, shape (notes,)
         MIDI pitch, with bit 7 set for the left hand.
     note_duration : uint8, shape (notes,)
@@ -63,6 +73,8 @@ class PackArrays:
         Chord numbers at which each code begins, rising within a code.
     """
 
+    piece_text: NDArray[np.uint8]
+    piece_text_start: NDArray[np.uint32]
     piece_note_start: NDArray[np.uint32]
     piece_chord_start: NDArray[np.uint32]
     piece_bar_start: NDArray[np.uint32]
@@ -83,6 +95,15 @@ class PackArrays:
 
 ARRAYS = tuple(field.name for field in fields(PackArrays))
 
+PIECE_STARTS = {
+    "piece_text_start": "piece_text",
+    "piece_note_start": "note_key",
+    "piece_chord_start": "chord_size",
+    "piece_bar_start": "bar_tick",
+    "piece_tempo_start": "tempo_tick",
+}
+"""Which array's pieces each array of starts counts; others of the same length go along."""
+
 
 class _ArrayEntry(msgspec.Struct, frozen=True):
     dtype: str
@@ -93,14 +114,48 @@ class _CatalogueFile(msgspec.Struct, frozen=True):
     format: int
     fingerprints: str
     version: str
+    pieces: int
     sha256: str
     arrays: dict[str, _ArrayEntry]
-    pieces: list[Piece]
 
 
-@dataclass(frozen=True, slots=True)
+class PieceList(Sequence[Piece]):
+    """What a pack says about its pieces; each is decoded when it is asked for."""
+
+    def __init__(self, text: NDArray[np.uint8], start: NDArray[np.uint32]) -> None:
+        self._text = text
+        self._start = start
+
+    def __len__(self) -> int:
+        return int(self._start.size) - 1
+
+    @overload
+    def __getitem__(self, number: int) -> Piece: ...
+    @overload
+    def __getitem__(self, number: slice) -> tuple[Piece, ...]: ...
+    def __getitem__(self, number: int | slice) -> Piece | tuple[Piece, ...]:
+        if isinstance(number, slice):
+            return tuple(self[each] for each in range(*number.indices(len(self))))
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"piece {number} of {len(self)}")
+        number %= len(self)
+        text = self._text[int(self._start[number]) : int(self._start[number + 1])]
+        return Piece(*msgspec.json.decode(text.data))
+
+    def __iter__(self) -> Iterator[Piece]:
+        return (self[number] for number in range(len(self)))
+
+
+_KEY = np.arange(256) & (LEFT_HAND_BIT - 1)
+_KEY_BIT = np.uint64(1) << (_KEY % 64).astype(np.uint64)
+_LOW_BIT = np.where(_KEY < 64, _KEY_BIT, np.uint64(0))
+_HIGH_BIT = np.where(_KEY < 64, np.uint64(0), _KEY_BIT)
+"""The bit that a byte of ``note_key`` sets in the low and in the high word of its chord."""
+
+
+@dataclass(frozen=True)
 class PieceChords:
-    """One piece of a pack, as the matching reads it.
+    """One piece of a pack, as the matching reads it; each array is made when it is asked for.
 
     Attributes
     ----------
@@ -110,13 +165,51 @@ class PieceChords:
     bar_quarters : float64, bar_number : int64, bar_beat_quarters : float64, shape (bars,)
     """
 
-    onset_s: NDArray[np.float64]
-    onset_quarters: NDArray[np.float64]
-    keys: NDArray[np.uint64]
-    sizes: NDArray[np.int64]
-    bar_quarters: NDArray[np.float64]
-    bar_number: NDArray[np.int64]
-    bar_beat_quarters: NDArray[np.float64]
+    _arrays: PackArrays
+    _number: int
+
+    @cached_property
+    def onset_s(self) -> NDArray[np.float64]:
+        anchors = _span(self._arrays.piece_tempo_start, self._number)
+        tempo_quarters = self._arrays.tempo_tick[anchors] / TICKS_PER_QUARTER
+        tempo_s = self._arrays.tempo_s[anchors].astype(np.float64)
+        return quarters_to_s(self.onset_quarters, tempo_quarters, tempo_s)
+
+    @cached_property
+    def onset_quarters(self) -> NDArray[np.float64]:
+        chords = _span(self._arrays.piece_chord_start, self._number)
+        ticks = np.cumsum(self._arrays.chord_delta[chords], dtype=np.int64)
+        return ticks / TICKS_PER_QUARTER
+
+    @cached_property
+    def keys(self) -> NDArray[np.uint64]:
+        note_key = self._arrays.note_key[_span(self._arrays.piece_note_start, self._number)]
+        size = self._arrays.chord_size[_span(self._arrays.piece_chord_start, self._number)]
+        first = np.cumsum(size, dtype=np.int64) - size
+        keys = np.empty((size.size, 2), dtype=np.uint64)
+        np.bitwise_or.reduceat(_LOW_BIT[note_key], first, out=keys[:, 0])
+        np.bitwise_or.reduceat(_HIGH_BIT[note_key], first, out=keys[:, 1])
+        return keys
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        return count_keys(self.keys)
+
+    @cached_property
+    def bar_quarters(self) -> NDArray[np.float64]:
+        return self._arrays.bar_tick[self._bars] / TICKS_PER_QUARTER
+
+    @cached_property
+    def bar_number(self) -> NDArray[np.int64]:
+        return self._arrays.bar_number[self._bars].astype(np.int64)
+
+    @cached_property
+    def bar_beat_quarters(self) -> NDArray[np.float64]:
+        return self._arrays.bar_beat[self._bars] / TICKS_PER_QUARTER
+
+    @property
+    def _bars(self) -> slice:
+        return _span(self._arrays.piece_bar_start, self._number)
 
     def bar_at(self, quarters: float) -> int:
         """Printed number of the bar that holds this moment; 1 where the score has no bars."""
@@ -128,36 +221,37 @@ class PieceChords:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """Pieces, their arrays, a version and the checksum of both."""
+    """Pieces and their arrays, a version and the checksum; ``maps`` is empty in memory."""
 
     version: str
     sha256: str
-    pieces: tuple[Piece, ...]
     arrays: PackArrays
+    maps: tuple[mmap.mmap, ...] = ()
+
+    @property
+    def pieces(self) -> PieceList:
+        """What is said about each piece."""
+        return PieceList(self.arrays.piece_text, self.arrays.piece_text_start)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(getattr(self.arrays, name).nbytes for name in ARRAYS)
 
     def piece_chords(self, number: int) -> PieceChords:
         """The chords and bars of the piece with this number in the pack."""
-        arrays = self.arrays
-        notes = _span(arrays.piece_note_start, number)
-        chords = _span(arrays.piece_chord_start, number)
-        bars = _span(arrays.piece_bar_start, number)
-        anchors = _span(arrays.piece_tempo_start, number)
-        quarters = np.cumsum(arrays.chord_delta[chords], dtype=np.int64) / TICKS_PER_QUARTER
-        size = arrays.chord_size[chords].astype(np.int64)
-        pitch = (arrays.note_key[notes] & (LEFT_HAND_BIT - 1)).astype(np.int64)
-        keys = pitch_keys(pitch, np.concatenate(([0], np.cumsum(size)[:-1])))
-        bar_quarters = arrays.bar_tick[bars] / TICKS_PER_QUARTER
-        tempo_quarters = arrays.tempo_tick[anchors] / TICKS_PER_QUARTER
-        tempo_s = arrays.tempo_s[anchors].astype(np.float64)
-        return PieceChords(
-            onset_s=quarters_to_s(quarters, tempo_quarters, tempo_s),
-            onset_quarters=quarters,
-            keys=keys,
-            sizes=count_keys(keys),
-            bar_quarters=bar_quarters,
-            bar_number=arrays.bar_number[bars].astype(np.int64),
-            bar_beat_quarters=arrays.bar_beat[bars] / TICKS_PER_QUARTER,
-        )
+        return PieceChords(self.arrays, number)
+
+    def let_go(self) -> None:
+        """Give the mapped pages of a large pack back to the system.
+
+        Linux maps whole runs of pages around each byte that is read, and a few hundred searches
+        would keep all of a large pack in memory. What is let go stays in the page cache as long
+        as nobody else needs the room, and comes back at the next touch.
+        """
+        if self.size_bytes > CHECKED_AT_OPENING_BYTES:
+            for each in self.maps:
+                each.madvise(mmap.MADV_DONTNEED)
 
 
 def _span(start: NDArray[np.uint32], number: int) -> slice:
@@ -203,9 +297,11 @@ def pack_piece(score: Score) -> PackedPiece:
     )
     found = score_fingerprints(chords)
     delta = np.minimum(np.diff(ticks, prepend=0), np.iinfo(np.uint16).max)
+    piece = replace(score.piece, bars=int(score.bar_quarters.size), notes=int(pitch.size))
     return PackedPiece(
-        piece=replace(score.piece, bars=int(score.bar_quarters.size), notes=int(pitch.size)),
+        piece=piece,
         arrays={
+            "piece_text": piece_text(piece),
             "note_key": pitch | left,
             "note_duration": np.clip(duration, 0, 255).astype(np.uint8),
             "chord_delta": delta.astype(np.uint16),
@@ -221,6 +317,12 @@ def pack_piece(score: Score) -> PackedPiece:
         codes=found.codes,
         code_chord=found.chord,
     )
+
+
+def piece_text(piece: Piece) -> NDArray[np.uint8]:
+    """What a pack keeps of a piece's description."""
+    values = [getattr(piece, field.name) for field in fields(piece)]
+    return np.frombuffer(msgspec.json.encode(values), dtype=np.uint8)
 
 
 def _short_enough(starts: NDArray[np.int64], notes: int) -> NDArray[np.int64]:
@@ -254,47 +356,54 @@ def pack_scores(scores: Iterable[Score | PackedPiece], version: str = "0") -> Pa
     joined: dict[str, Any] = {
         name: np.concatenate([each.arrays[name] for each in packed]) for name in packed[0].arrays
     }
-    chord_start = _starts(packed, "chord_size")
-    code, code_start, posting = _index(packed, chord_start)
-    arrays = PackArrays(
-        piece_note_start=_starts(packed, "note_key"),
-        piece_chord_start=chord_start,
-        piece_bar_start=_starts(packed, "bar_tick"),
-        piece_tempo_start=_starts(packed, "tempo_tick"),
-        code=code,
-        code_start=code_start,
-        posting=posting,
-        **joined,
-    )
-    pieces = tuple(each.piece for each in packed)
-    return Pack(version, checksum(pieces, arrays), pieces, arrays)
+    starts: dict[str, Any] = {
+        piece_start: starts_of([each.arrays[name].size for each in packed])
+        for piece_start, name in PIECE_STARTS.items()
+    }
+    chord_start = starts["piece_chord_start"]
+    entries = [
+        index_entries(each.codes, each.code_chord + int(start))
+        for each, start in zip(packed, chord_start, strict=False)
+    ]
+    index: dict[str, Any] = index_of(np.concatenate(entries))
+    return pack_of(PackArrays(**starts, **joined, **index), version)
 
 
-def _starts(packed: Sequence[PackedPiece], name: str) -> NDArray[np.uint32]:
-    lengths = [each.arrays[name].size for each in packed]
+def pack_of(arrays: PackArrays, version: str) -> Pack:
+    """Arrays with their checksum."""
+    return Pack(version, checksum(arrays), arrays)
+
+
+def starts_of(lengths: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint32]:
+    """Where each part begins that is laid end to end, and the end of all."""
     return np.concatenate(([0], np.cumsum(lengths))).astype(np.uint32)
 
 
-def _index(
-    packed: Sequence[PackedPiece], chord_start: NDArray[np.uint32]
-) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]:
-    codes = np.concatenate([each.codes for each in packed]).astype(np.uint64)
-    chords = np.concatenate(
-        [each.code_chord + int(start) for each, start in zip(packed, chord_start, strict=False)]
-    ).astype(np.uint64)
-    ordered = np.sort((codes << np.uint64(32)) | chords)
-    posting = (ordered & np.uint64(2**32 - 1)).astype(np.uint32)
-    code, first = np.unique(ordered >> np.uint64(32), return_index=True)
-    code_start = np.append(first, ordered.size).astype(np.uint32)
-    return code.astype(np.uint32), code_start, posting
+def index_entries(
+    codes: NDArray[np.uint32], chords: NDArray[np.integer[Any]]
+) -> NDArray[np.uint64]:
+    """Fingerprints and the chords of the pack they begin at, as one number each."""
+    return (codes.astype(np.uint64) << np.uint64(32)) | chords.astype(np.uint64)
+
+
+def index_of(entries: NDArray[np.uint64]) -> dict[str, NDArray[np.uint32]]:
+    """The arrays of the index; ``entries`` are sorted in place."""
+    entries.sort()
+    codes = (entries >> np.uint64(32)).astype(np.uint32)
+    first = np.flatnonzero(np.diff(codes, prepend=~codes[:1]))
+    return {
+        "code": codes[first],
+        "code_start": np.append(first, codes.size).astype(np.uint32),
+        "posting": entries.astype(np.uint32),
+    }
 
 
 # --- a pack on disk --------------------------------------------------------------------------
 
 
-def checksum(pieces: Sequence[Piece], arrays: PackArrays) -> str:
-    """sha256, in hexadecimal, of the pieces and every array."""
-    digest = hashlib.sha256(msgspec.json.encode(pieces))
+def checksum(arrays: PackArrays) -> str:
+    """sha256, in hexadecimal, of every array."""
+    digest = hashlib.sha256()
     for name in ARRAYS:
         array = np.ascontiguousarray(getattr(arrays, name))
         digest.update(f"{name}:{array.dtype.str}:{array.size};".encode())
@@ -306,38 +415,59 @@ def write_pack(pack: Pack, folder: Path) -> None:
     """Write a pack as a folder; the JSON last, so that half a pack is never taken for one."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ARRAYS:
-        np.save(folder / f"{name}.npy", getattr(pack.arrays, name))
+        with (folder / f"{name}.npy").open("wb") as file:
+            np.save(file, getattr(pack.arrays, name))
+            _to_disk(file)
     entries = {
         name: _ArrayEntry(getattr(pack.arrays, name).dtype.str, getattr(pack.arrays, name).size)
         for name in ARRAYS
     }
     described = _CatalogueFile(
-        FORMAT_VERSION, SIGNATURE, pack.version, pack.sha256, entries, list(pack.pieces)
+        FORMAT_VERSION, SIGNATURE, pack.version, len(pack.pieces), pack.sha256, entries
     )
-    text = msgspec.json.format(msgspec.json.encode(described), indent=1)
-    (folder / CATALOGUE_FILE).write_bytes(text + b"\n")
+    with (folder / CATALOGUE_FILE).open("wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(described), indent=1) + b"\n")
+        _to_disk(file)
 
 
-def open_pack(folder: Path) -> Pack:
+def _to_disk(file: Any) -> None:
+    """A pack must survive the plug being pulled right after it was swapped in."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def open_pack(folder: Path, trusted_keys: Sequence[str] = ()) -> Pack:
     """Map the arrays of a pack.
+
+    Parameters
+    ----------
+    folder : Path
+    trusted_keys : sequence of str
+        Where any are given, the pack must be signed with one of them.
 
     Raises
     ------
     CatalogueError
-        The folder holds no pack, one of another format, or one that is damaged.
+        The folder holds no pack, one of another format, one that is damaged, or one whose
+        signature is wrong.
     """
     described = _described(folder)
-    arrays = PackArrays(**{name: _mapped(folder, name, described.arrays[name]) for name in ARRAYS})
-    pack = Pack(described.version, described.sha256, tuple(described.pieces), arrays)
-    size = sum(getattr(arrays, name).nbytes for name in ARRAYS)
-    if size <= CHECKED_AT_OPENING_BYTES:
+    check_signature(folder / CATALOGUE_FILE, trusted_keys)
+    mapped = {name: _mapped(folder, name, described.arrays[name]) for name in ARRAYS}
+    pack = Pack(
+        described.version,
+        described.sha256,
+        PackArrays(**{name: array for name, (array, _) in mapped.items()}),
+        tuple(each for _, each in mapped.values()),
+    )
+    if pack.size_bytes <= CHECKED_AT_OPENING_BYTES:
         verify_pack(pack, folder)
     return pack
 
 
 def verify_pack(pack: Pack, folder: Path) -> None:
     """Hash the whole pack and compare; CatalogueError where it differs."""
-    found = checksum(pack.pieces, pack.arrays)
+    found = checksum(pack.arrays)
     if found != pack.sha256:
         raise CatalogueError(
             f"catalogue {folder} is damaged: its sha256 is {found[:12]}…, "
@@ -379,20 +509,22 @@ def _described(folder: Path) -> _CatalogueFile:
     return described
 
 
-def _mapped(folder: Path, name: str, entry: _ArrayEntry) -> NDArray[Any]:
+def _mapped(folder: Path, name: str, entry: _ArrayEntry) -> tuple[NDArray[Any], mmap.mmap]:
     path = folder / f"{name}.npy"
     try:
-        # A plain view of the mapped file: slices of a memmap cost several times as much.
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            array = np.frombuffer(mapped, dtype, int(np.prod(shape)), file.tell())
     except (OSError, ValueError) as error:
         raise CatalogueError(
             f"catalogue {folder} is damaged: {path.name} cannot be read ({error}); "
             "build or copy it again"
         ) from None
-    array: NDArray[Any] = mapped.view(np.ndarray)
-    if array.ndim != 1 or array.dtype.str != entry.dtype or array.size != entry.length:
+    if len(shape) != 1 or array.dtype.str != entry.dtype or array.size != entry.length:
         raise CatalogueError(
             f"catalogue {folder} is damaged: {path.name} holds {array.size} × {array.dtype.str}, "
             f"{CATALOGUE_FILE} says {entry.length} × {entry.dtype}; build or copy it again"
         )
-    return array
+    return array, mapped
