@@ -95,14 +95,14 @@ class PackArrays:
 
 ARRAYS = tuple(field.name for field in fields(PackArrays))
 
-PIECE_STARTS = {
-    "piece_text_start": "piece_text",
-    "piece_note_start": "note_key",
-    "piece_chord_start": "chord_size",
-    "piece_bar_start": "bar_tick",
-    "piece_tempo_start": "tempo_tick",
+PIECE_ARRAYS = {
+    "piece_text_start": ("piece_text",),
+    "piece_note_start": ("note_key", "note_duration"),
+    "piece_chord_start": ("chord_delta", "chord_size"),
+    "piece_bar_start": ("bar_tick", "bar_number", "bar_beat"),
+    "piece_tempo_start": ("tempo_tick", "tempo_s"),
 }
-"""Which array's pieces each array of starts counts; others of the same length go along."""
+"""The arrays that are laid end to end, piece by piece, and where their starts are kept."""
 
 
 class _ArrayEntry(msgspec.Struct, frozen=True):
@@ -357,8 +357,8 @@ def pack_scores(scores: Iterable[Score | PackedPiece], version: str = "0") -> Pa
         name: np.concatenate([each.arrays[name] for each in packed]) for name in packed[0].arrays
     }
     starts: dict[str, Any] = {
-        piece_start: starts_of([each.arrays[name].size for each in packed])
-        for piece_start, name in PIECE_STARTS.items()
+        start: starts_of([each.arrays[names[0]].size for each in packed])
+        for start, names in PIECE_ARRAYS.items()
     }
     chord_start = starts["piece_chord_start"]
     entries = [
