@@ -8,6 +8,7 @@ it with a piano roll that runs towards the keyboard.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from edge.messages import (
     Notes,
     Piece,
     PieceState,
+    Position,
     Session,
 )
 from edge.note import KEYS, LOWEST_PITCH_MIDI, NoteState
@@ -76,6 +78,7 @@ class Picture:
         self.health: Health | None = None
         self.session: Session | None = None
         self.last_event: EventMessage | None = None
+        self.position: Position | None = None
         self.matched_s: float | None = None
         """Second of the stream when the piece was first named."""
         self.heard_s = 0.0
@@ -101,6 +104,8 @@ class Picture:
             self._take_notes(message, arrived_s)
         elif isinstance(message, Piece):
             self._take_piece(message)
+        elif isinstance(message, Position):
+            self.position = message
         elif isinstance(message, Session):
             self.session = message
             self._date_delays()
@@ -158,6 +163,8 @@ class Picture:
 
     def _take_piece(self, message: Piece) -> None:
         self.piece = message
+        if message.state is not PieceState.MATCHED:
+            self.position = None
         if message.state is PieceState.MATCHED and self.matched_s is None:
             self.matched_s = self.heard_s
 
@@ -194,6 +201,48 @@ def piece_line(picture: Picture) -> str:
         return f"no longer {piece.title}"
     best = piece.candidates[0]
     return f"perhaps {named(best.title, best.composer)}, {best.confidence:.0%} sure"
+
+
+A_LITTLE, MUCH = 0.08, 0.3
+"""From how much off the written tempo on somebody would call it a little slow, and slow."""
+
+
+def place_line(picture: Picture, now_s: float) -> str:
+    """Bar and beat at ``now_s`` seconds of the stream, and the tempo, in one line."""
+    return "" if picture.position is None else place(picture.position, now_s)
+
+
+def place(position: Position, now_s: float = -math.inf) -> str:
+    """A position in words, as it is at ``now_s`` or else as it was told."""
+    if position.lost:
+        return f"lost after bar {position.bar}"
+    bar, beat = place_at(position, now_s)
+    line = f"bar {bar}, beat {math.floor(beat)}"
+    if position.tempo_bpm is None or position.tempo_ratio is None:
+        return line
+    return f"{line}; {position.tempo_bpm:.0f} beats a minute{_pace(position.tempo_ratio)}"
+
+
+def _pace(tempo_ratio: float) -> str:
+    """A tempo against the written one, in words."""
+    off = abs(math.log(tempo_ratio))
+    if off < math.log1p(A_LITTLE):
+        return ""
+    how = "much" if off > math.log1p(MUCH) else "a little"
+    return f", {how} {'faster' if tempo_ratio > 1 else 'slower'} than written"
+
+
+def place_at(position: Position, now_s: float) -> tuple[int, float]:
+    """Bar and beat at a later moment, if nothing new has been said: on in tempo, then waiting."""
+    bar, beat = position.bar, position.beat
+    if position.t_s is None or position.until_s is None or position.tempo_bpm is None:
+        return bar, beat
+    beat += max(0.0, min(now_s, position.until_s) - position.t_s) * position.tempo_bpm / 60.0
+    beats = position.beats_in_bar
+    if beats is not None and beat >= beats + 1.0:
+        bars = math.floor((beat - 1.0) / beats)
+        bar, beat = bar + bars, beat - bars * beats
+    return bar, beat
 
 
 def figures_line(picture: Picture) -> str:
@@ -240,6 +289,7 @@ def draw(
     known = picture.piece is not None and picture.piece.state is PieceState.MATCHED
     lines.append(Text())
     lines.append(Text(f"  {piece_line(picture)}", style="bold green" if known else "yellow"))
+    lines.append(Text(f"  {place_line(picture, now_s)}", style="green"))
     lines.append(Text(f"  {figures_line(picture)}", style="cyan"))
     lines.append(Text(f"  {losses_line(picture)}", style="cyan"))
     if picture.last_event is not None and picture.last_event.kind != "source_ended":

@@ -26,6 +26,7 @@ from msgspec.structs import replace
 from edge.audio.block import STREAM_RATE_HZ, Block, MidiBlock
 from edge.audio.source import Source, SourceEvent, SourceEventKind
 from edge.errors import SostenutoError
+from edge.following import Position
 from edge.matching import Candidate, MatchState, PieceMatch
 from edge.messages import (
     AudioDevice,
@@ -41,7 +42,7 @@ from edge.messages import (
     Severity,
 )
 from edge.note import Heard, NoteState, NoteUpdate
-from edge.publish.compose import notes_message, piece_message
+from edge.publish.compose import notes_message, piece_message, position_message
 from edge.publish.health import (
     HEALTH_S,
     LoopReadings,
@@ -49,13 +50,14 @@ from edge.publish.health import (
     health_message,
     read_board,
 )
+from edge.publish.pace import PositionPace
 from edge.publish.publisher import PublisherCounters, PublishReport
 from edge.publish.session import SessionLog
 from edge.vitals import Load, Meter
 
 log = logging.getLogger(__name__)
 
-Event = Heard | PieceMatch
+Event = Heard | PieceMatch | Position
 Item = Block | MidiBlock | SourceEvent
 
 QUEUE_BLOCKS = 250
@@ -307,6 +309,7 @@ class Listener:
         self._now_s = 0.0
         self._notes = 0
         self._matched: Candidate | None = None
+        self._pace = PositionPace()
         self._source_thread = threading.Thread(target=self._pump, name="source", daemon=True)
 
     def stop(self) -> None:
@@ -424,6 +427,9 @@ class Listener:
                 self._say("piece", piece_message(event, self._matched))
                 if event.state is MatchState.MATCHED and event.candidates:
                     self._matched = event.candidates[0]
+        positions = [event for event in events if isinstance(event, Position)]
+        for position in self._pace.push(positions, self._now_s):
+            self._say("position", position_message(position))
 
     def _count_notes(self, events: Sequence[Event]) -> None:
         """Count confirmed notes, each with the time from its sound in the room to its message."""

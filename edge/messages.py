@@ -387,6 +387,28 @@ class Position(Envelope, frozen=True, kw_only=True):
         TempoRatio | None, about("Tempo played over tempo written; null if unknown.")
     ] = None
     t_s: Annotated[float | None, about("When the player was there, in the stream.", "s")] = None
+    until_s: Annotated[
+        float | None,
+        about(
+            "From `t_s` to this second of the stream the player is thought to go on in tempo; "
+            "later, and without another message, to wait there.",
+            "s",
+        ),
+    ] = None
+    beats_in_bar: Annotated[
+        Amount | None, about("Beats of this bar; null in the last one.", "beats")
+    ] = None
+    quarters: Annotated[
+        Amount | None,
+        about("Place counted from the score's beginning, repeats not unfolded.", "quarters"),
+    ] = None
+    lost: Annotated[
+        bool,
+        about(
+            "True when the place is not known any more: bar and beat are the last that were sure. "
+            "Told once; the next position is of a place found again."
+        ),
+    ] = False
 
 
 class PiecePlayed(Struct, frozen=True, kw_only=True):

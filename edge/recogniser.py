@@ -1,9 +1,10 @@
 """The one who listens: samples in, events out, and nothing else.
 
 A stretch of sound passes through the ear and becomes notes; the notes pass through the piece
-tracker and become the name of a piece. A keyboard that speaks MIDI skips the ear. Where sound was
-lost, nobody knows what happened: what sounded before the gap is ended, and the ear begins anew at
-the sample where the stream goes on, so that nothing after the gap is dated wrongly.
+follower and become the name of a piece and a place in it. A keyboard that speaks MIDI skips the
+ear. Where sound was lost, nobody knows what happened: what sounded before the gap is ended, and
+the ear begins anew at the sample where the stream goes on, so that nothing after the gap is dated
+wrongly.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from numpy.typing import NDArray
 from edge.audio.block import STREAM_RATE_HZ, Block, MidiBlock
 from edge.calibration import UNCALIBRATED, Calibration
 from edge.ear import Ear, load_ear
-from edge.matching import Catalogue, PieceMatch, PieceTracker
+from edge.following import PieceFollower, Position
+from edge.matching import Catalogue, PieceMatch
 from edge.note import Heard, NoteEvent, NoteState, NoteUpdate, PedalEvent, Strike
 
-Event = Heard | PieceMatch
+Event = Heard | PieceMatch | Position
 Float32 = NDArray[np.float32]
 
 
@@ -48,7 +50,7 @@ class Recogniser:
     Parameters
     ----------
     ear : Ear
-    piece_tracker : PieceTracker or None
+    pieces : PieceFollower or None
         None to hear notes only.
     gain_db : float
         By how much the sound is made louder for the ear.
@@ -56,12 +58,10 @@ class Recogniser:
 
     sample_rate_hz = STREAM_RATE_HZ
 
-    def __init__(
-        self, ear: Ear, piece_tracker: PieceTracker | None = None, gain_db: float = 0.0
-    ) -> None:
+    def __init__(self, ear: Ear, pieces: PieceFollower | None = None, gain_db: float = 0.0) -> None:
         self.ear = ear
         self._gain = np.float32(10.0 ** (gain_db / 20))
-        self._pieces = piece_tracker
+        self._pieces = pieces
         self.reset()
 
     def reset(self) -> None:
@@ -161,11 +161,11 @@ class Recogniser:
                 self._open.pop(event.id, None)
 
     def _recognise(self, events: Sequence[Heard]) -> list[Event]:
-        """The events, and what the confirmed notes among them say of the piece."""
+        """The events, and what the confirmed notes among them say of piece and place."""
         if self._pieces is None:
             return [*events]
-        match = self._pieces.push(_confirmed(events), self._now_sample / STREAM_RATE_HZ)
-        return [*events, match] if match is not None else [*events]
+        now_s = self._now_sample / STREAM_RATE_HZ
+        return [*events, *self._pieces.push(_confirmed(events), now_s)]
 
 
 def _closed(update: NoteUpdate, now_s: float) -> NoteUpdate:
@@ -189,15 +189,18 @@ def load_recogniser(
     *,
     provisional: bool = False,
     calibration: Calibration = UNCALIBRATED,
+    piece_id: str | None = None,
     needs_ear: bool = True,
 ) -> Recogniser:
     """A recogniser with an installed model (None: the default) and, if given, a catalogue.
 
     ``provisional``: tell strikes and guessed keys before they are sure. ``calibration``: of the
-    piano that is heard. ``needs_ear``: False where all that comes is MIDI; no model is then loaded.
+    piano that is heard. ``piece_id``: the piece of the catalogue that will be played; None to
+    recognise it. ``needs_ear``: False where all that comes is MIDI; no model is then loaded.
     """
-    tracker = PieceTracker(catalogue) if catalogue is not None else None
     ear: Ear = NoEar()
     if needs_ear:
         ear = load_ear(model, provisional=provisional, tuning=calibration.tuning)
-    return Recogniser(ear, tracker, calibration.gain_db)
+    latency_s = ear.lookahead_samples / ear.sample_rate_hz
+    pieces = None if catalogue is None else PieceFollower(catalogue, latency_s, piece_id)
+    return Recogniser(ear, pieces, calibration.gain_db)

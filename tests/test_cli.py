@@ -494,6 +494,31 @@ def test_a_midi_file_is_listened_to_without_the_ear(
     assert [m["models"] for m in lines if m.get("topic") == "info"] == [[]]
     named = [m["piece_id"] for m in lines if m.get("topic") == "piece"]
     assert "tune" in named
+    places = [m for m in lines if m.get("topic") == "position"]
+    assert len(places) > 10
+    for place in places[:-1]:
+        assert place["quarters"] == pytest.approx((place["t_s"] - 0.5) / BEAT_S, abs=0.1)
+        assert 4 * (place["bar"] - 1) + place["beat"] - 1 == pytest.approx(place["quarters"])
+    assert places[-1]["lost"] is False
+
+
+def test_a_chosen_piece_is_followed_from_the_first_note(
+    tmp_path: Path, catalogue: Path, sostenuto: Callable[..., Said]
+) -> None:
+    write_midi(tmp_path / "played.mid", tune_notes(12))
+    options = ("--file", tmp_path / "played.mid", "--fast", "--no-mqtt", "--catalog", catalogue)
+    said = sostenuto("listen", *options, "--piece", "tune")
+    assert said.code == 0
+    assert [bar for bar in ("bar 1,", "bar 2,", "bar 3,") if bar in said.out] == [
+        "bar 1,",
+        "bar 2,",
+        "bar 3,",
+    ]
+    assert said.out.count("bar 2,") == 1
+    refused = sostenuto("listen", *options, "--piece", "tuna")
+    assert refused.code == 4
+    assert "no piece 'tuna'" in refused.err
+    assert "did you mean tune?" in refused.err
 
 
 def test_what_is_played_arrives_at_a_subscriber(
@@ -516,6 +541,30 @@ def test_what_is_played_arrives_at_a_subscriber(
     for topic, seq in last["last_seq"].items():
         assert subscriber.seqs(topic) == list(range(seq + 1)), topic
     assert subscriber.messages("notes")[0].topic == "sostenuto/v1/parlour/notes"
+
+
+def test_the_place_arrives_at_a_subscriber(
+    tmp_path: Path,
+    catalogue: Path,
+    mosquitto: Any,
+    subscribe: Callable[..., Any],
+    sostenuto: Callable[..., Said],
+) -> None:
+    subscriber = subscribe(mosquitto.address)
+    soundfile.write(tmp_path / "tune.flac", played(tune_notes()), RATE_HZ)
+    said = sostenuto(
+        *("listen", "--file", tmp_path / "tune.flac", "--fast", "--broker", mosquitto.address),
+        *("--catalog", catalogue, "--model", "templates"),
+    )
+    assert said.code == 0
+    subscriber.wait_for(
+        lambda: [m for m in subscriber._messages if m.payload == b"offline"], "offline"
+    )
+    places = [json.loads(message.payload) for message in subscriber.messages("position")]
+    assert len(places) > 10
+    assert {place["piece_id"] for place in places} == {"tune"}
+    off = [abs(place["quarters"] - (place["t_s"] - 0.5) / BEAT_S) for place in places]
+    assert np.mean(np.array(off) < 0.2) > 0.9  # the templates hear a note that was not struck
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -3,9 +3,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from edge.following import Position
 from edge.messages import NoteMessage, PedalMessage, PieceState, StrikeMessage, decode, encode
 from edge.note import NoteEvent, NoteState, NoteUpdate, PedalEvent, Strike
-from edge.publish.compose import notes_message, piece_message
+from edge.publish.compose import notes_message, piece_message, position_message
 
 
 @dataclass(frozen=True)
@@ -109,3 +110,18 @@ def test_every_piece_message_keeps_to_the_contract():
 
 
 STAMP = b'"boot":"b","seq":0,"t":"2026-11-20T18:02:11.120Z"'
+
+
+def test_a_position_says_where_how_fast_and_for_how_long() -> None:
+    here = Position(31.40001, 34.5, 12, 2.5, 68.02, 0.9412, 0.9, False, "elise", 1.13, 32.08, 3.0)
+    said = position_message(here)
+    assert (said.piece_id, said.bar, said.beat, said.quarters) == ("elise", 12, 2.5, 34.5)
+    assert (said.t_s, said.until_s, said.beats_in_bar) == (31.4, 32.08, 3.0)
+    assert (said.tempo_bpm, said.tempo_ratio, said.lost) == (68.02, 0.941, False)
+
+
+def test_a_place_that_is_lost_has_no_tempo_and_goes_nowhere() -> None:
+    lost = Position(31.4, 34.5, 12, 2.5, 68.0, 0.9, 0.1, True, "elise", 1.13, 32.08, 3.0)
+    said = position_message(lost)
+    assert said.lost
+    assert (said.bar, said.tempo_bpm, said.tempo_ratio, said.until_s) == (12, None, None, None)

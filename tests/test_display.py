@@ -13,6 +13,9 @@ from edge.display import (
     losses_line,
     named,
     piece_line,
+    place,
+    place_at,
+    place_line,
     summary_lines,
     window,
 )
@@ -27,6 +30,7 @@ from edge.messages import (
     PieceCandidate,
     PiecePlayed,
     PieceState,
+    Position,
     Session,
     SessionState,
 )
@@ -175,3 +179,56 @@ def test_a_folk_song_has_no_composer() -> None:
 
 def test_middle_c_is_c4() -> None:
     assert [key_name(p) for p in (21, 60, 61, 108)] == ["A0", "C4", "C#4", "C8"]
+
+
+BAR_12 = Position(
+    piece_id="elise",
+    bar=12,
+    beat=2.5,
+    confidence=0.9,
+    tempo_bpm=120.0,
+    tempo_ratio=0.85,
+    t_s=31.0,
+    until_s=33.0,
+    beats_in_bar=3.0,
+)
+
+
+def test_between_two_messages_the_place_goes_on_in_tempo_and_then_waits() -> None:
+    assert place_at(BAR_12, 30.0) == (12, 2.5)
+    assert place_at(BAR_12, 31.5) == (12, 3.5)
+    assert place_at(BAR_12, 31.75) == (13, 1.0)
+    assert place_at(BAR_12, 33.0) == place_at(BAR_12, 99.0) == (13, 3.5)
+
+
+def test_bar_beat_and_tempo_are_on_the_screen_while_the_piece_is_known() -> None:
+    picture = Picture()
+    assert place_line(picture, 31.0) == ""
+    picture.take("piece", Piece(state=PieceState.MATCHED, **ELISE), 0.0)
+    picture.take("position", BAR_12, 0.0)
+    line = "bar 12, beat 2; 120 beats a minute, a little slower than written"
+    assert line in screen(picture, 31.1)
+    assert "bar 13, beat 1" in screen(picture, 31.8)
+    lost = Position(piece_id="elise", bar=13, beat=1.0, confidence=0.2, lost=True, seq=1)
+    picture.take("position", lost, 0.0)
+    assert "lost after bar 13" in screen(picture, 32.0)
+    picture.take("piece", Piece(state=PieceState.LOST, seq=1, **ELISE), 0.0)
+    assert place_line(picture, 33.0) == ""
+
+
+def test_a_tempo_as_written_needs_no_word() -> None:
+    def said(tempo_ratio: float) -> str:
+        return place(
+            Position(
+                piece_id="e",
+                bar=1,
+                beat=1.0,
+                confidence=1.0,
+                tempo_bpm=100.0,
+                tempo_ratio=tempo_ratio,
+            )
+        )
+
+    assert said(1.05) == "bar 1, beat 1; 100 beats a minute"
+    assert said(1.2).endswith("a little faster than written")
+    assert said(0.5).endswith("much slower than written")

@@ -169,8 +169,9 @@ def test_guesses_say_nothing_of_the_piece() -> None:
         def reset(self) -> None:
             pass
 
-        def push(self, notes: list[NoteEvent], _now_s: float) -> None:
+        def push(self, notes: list[NoteEvent], _now_s: float) -> list[Event]:
             self.notes += notes
+            return []
 
     note = NoteEvent(60, 0.1, None, 64, 0.6)
     pieces = Pieces()

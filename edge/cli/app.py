@@ -196,6 +196,15 @@ def listen(
             help="Listen though the broker is not there yet, and go on trying; for services.",
         ),
     ] = False,
+    piece: Annotated[
+        str | None,
+        typer.Option(
+            "--piece",
+            metavar="ID",
+            help="Follow this piece of the catalogue from the first note on, and look for no "
+            "other; an id as `sostenuto identify` prints it.",
+        ),
+    ] = None,
     calibration: CalibrationFile = None,
     no_calibration: Annotated[
         bool,
@@ -232,6 +241,7 @@ def listen(
             no_mqtt=no_mqtt,
             model=model,
             catalog=catalog,
+            piece=piece,
             settings=settings,
             device=device,
             wait_for_broker=wait_for_broker,

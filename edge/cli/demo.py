@@ -23,7 +23,15 @@ from edge.cli import console
 from edge.cli.app import software_version
 from edge.cli.common import open_catalogue
 from edge.cli.listen import CONNECT_S, describe, ended_by_signals
-from edge.display import Picture, draw, figures_line, notes_line, piece_line, summary_lines
+from edge.display import (
+    Picture,
+    draw,
+    figures_line,
+    notes_line,
+    piece_line,
+    place_line,
+    summary_lines,
+)
 from edge.errors import BrokerError
 from edge.listen import Listener, ListenReport
 from edge.messages import (
@@ -183,6 +191,8 @@ def _show_lines(
         ]
         if any(isinstance(m, Piece) and m.state is not PieceState.SEARCHING for m in taken):
             console.out(f"piece: {piece_line(picture)}")
+        if place := place_line(picture, _now_s(picture)):
+            console.out(f"at: {place}")
         console.out(figures_line(picture))
         if struck:
             console.out(f"    {notes_line(struck)}")

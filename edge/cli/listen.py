@@ -30,7 +30,7 @@ from edge.cli import console
 from edge.cli.calibrate import keep
 from edge.cli.common import open_catalogue
 from edge.cli.identify import is_midi
-from edge.display import key_name, named
+from edge.display import key_name, named, place
 from edge.ear import ModelEar
 from edge.errors import InputError, UsageError
 from edge.listen import MIDI_KINDS, Listener, ListenReport
@@ -44,6 +44,7 @@ from edge.messages import (
     Notes,
     Piece,
     PieceState,
+    Position,
     Session,
 )
 from edge.midi import MidiFileSource, MidiPortSource
@@ -74,6 +75,7 @@ class ListenOptions:
     no_mqtt: bool = False
     model: str | None = None
     catalog: Path | None = None
+    piece: str | None = None
     settings: Path | None = None
     device: str | None = None
     wait_for_broker: bool = False
@@ -97,6 +99,7 @@ def run(options: ListenOptions, software: str) -> None:
         catalogue,
         provisional=settings.provisional,
         calibration=calibration,
+        piece_id=options.piece,
         needs_ear=source.kind not in MIDI_KINDS,
     )
     midi_out = make_midi_out(options, settings)
@@ -116,7 +119,7 @@ def run(options: ListenOptions, software: str) -> None:
                 recogniser,
                 publisher,
                 describe(software, recogniser, catalogue),
-                on_message=_tell_json if options.json else _tell,
+                on_message=_tell_json if options.json else Teller(),
                 midi_out=midi_out,
                 health_every_s=settings.health_every_s,
             )
@@ -327,9 +330,20 @@ def _tell_json(topic: str, message: Envelope) -> None:
     console.out_json(document)
 
 
-def _tell(_topic: str, message: Envelope) -> None:
-    for line in lines_of(message):
-        console.out(line)
+class Teller:
+    """Prints what is published, for a person: of the place, only when another bar begins."""
+
+    def __init__(self) -> None:
+        self._bar: tuple[str, int, bool] | None = None
+
+    def __call__(self, _topic: str, message: Envelope) -> None:
+        if isinstance(message, Position):
+            bar = (message.piece_id, message.bar, message.lost)
+            if bar == self._bar:
+                return
+            self._bar = bar
+        for line in lines_of(message):
+            console.out(line)
 
 
 def lines_of(message: Envelope) -> Iterator[str]:
@@ -344,6 +358,9 @@ def lines_of(message: Envelope) -> Iterator[str]:
         yield f"this is {piece}, {message.confidence:.0%} sure"
     elif isinstance(message, Piece) and message.state is PieceState.LOST:
         yield f"no longer {message.title}"
+    elif isinstance(message, Position):
+        when = f"{message.t_s:9.2f} s  " if message.t_s is not None else ""
+        yield f"{when}{place(message)}"
     elif isinstance(message, EventMessage):
         yield f"{message.kind}: {message.text}"
     elif isinstance(message, Session) and message.state == "end":

@@ -143,11 +143,20 @@ class Follower:
     start_quarters : float, optional
         Where the player is thought to begin (the identification's place); without it the
         whole piece is looked through.
+    latency_s : float
+        How long after it sounded a note is told: for so long the player may have been past a
+        chord that has not been heard.
     """
 
-    def __init__(self, score: FollowedScore, start_quarters: float | None = None) -> None:
+    def __init__(
+        self,
+        score: FollowedScore,
+        start_quarters: float | None = None,
+        latency_s: float = 0.0,
+    ) -> None:
         self._score = score
         self._start_quarters = start_quarters
+        self._latency_s = latency_s
         self._steps = np.arange(1, LONGEST_STEP + 1)
         skipped = np.minimum(SKIP_COST + SKIPPED_NOTE_COST * score.sizes, MOST_SKIP_COST)
         written_s = np.minimum(score.onset_s, NEVER_S)  # the empty chords between strands
@@ -182,23 +191,42 @@ class Follower:
         """Where the player is at a moment at or after the last note.
 
         Between notes the position goes on in tempo, but not past the next written chord:
-        while that is not heard, the player has not come to it.
+        while that is not heard, though it would have been, the player has not come to it.
         """
         score, ways = self._score, self._ways
         if ways is None:
-            bar, beat, _ = score.bar_and_beat(0.0)
-            return Position(t_s, 0.0, bar, beat, 0.0, 1.0, 0.0, True)
-        chord = int(ways.chord[0])
+            return self._nowhere(t_s)
+        chord, begun_s = int(ways.chord[0]), float(ways.begun_s[0])
         slowness = math.exp(float(ways.slowness[0]))
         at_s = float(score.onset_s[chord])
-        gone_s = max(t_s - float(ways.begun_s[0]), 0.0) / slowness
-        at_s += min(gone_s, max(float(score.onset_s[chord + 1]) - at_s, 0.0), LONGEST_REST_S)
+        wait_s = min(max(float(score.onset_s[chord + 1]) - at_s, 0.0), LONGEST_REST_S)
+        until_s = begun_s + wait_s * slowness + self._latency_s
+        at_s += max(min(t_s, until_s) - begun_s, 0.0) / slowness
         quarters = score.quarters_at(at_s)
+        quarters_per_s = score.quarters_per_s_at(at_s) / slowness
         bar, beat, beat_quarters = score.bar_and_beat(quarters)
-        tempo_bpm = 60.0 * score.quarters_per_s_at(at_s) / (beat_quarters * slowness)
         confidence = float(ways.fit[0]) * (1.0 if self._settled else self._margin(ways))
-        lost = confidence < FIT_LOST
-        return Position(t_s, quarters, bar, beat, tempo_bpm, 1 / slowness, confidence, lost)
+        return Position(
+            t_s=t_s,
+            quarters=quarters,
+            bar=bar,
+            beat=beat,
+            tempo_bpm=60.0 * quarters_per_s / beat_quarters,
+            tempo_ratio=1 / slowness,
+            confidence=confidence,
+            lost=confidence < FIT_LOST,
+            piece_id=score.piece_id,
+            quarters_per_s=quarters_per_s,
+            until_s=max(until_s, t_s),
+            beats_in_bar=score.beats_in_bar_at(quarters),
+        )
+
+    def _nowhere(self, t_s: float) -> Position:
+        """Before the first note: the beginning, and lost."""
+        bar, beat, _ = self._score.bar_and_beat(0.0)
+        return Position(
+            t_s, 0.0, bar, beat, 0.0, 1.0, 0.0, True, self._score.piece_id, 0.0, t_s, None
+        )
 
     def _still_settled(self, before: _Ways | None, now: _Ways) -> bool:
         """Whether the place is known: once surely found, it is kept until the best way leaves."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where the player is at one moment.
+    """Where the player is at one moment, and how that goes on while nothing new is heard.
 
     Attributes
     ----------
@@ -27,6 +27,15 @@ class Position:
         0 to 1.
     lost : bool
         The notes fit no place well, or several equally: the rest is a guess and not to be told.
+    piece_id : str
+        The piece that is followed, as the catalogue calls it.
+    quarters_per_s : float
+        How fast the place moves.
+    until_s : float
+        From ``t_s`` to this second of the stream the place goes on in tempo. By then the next
+        note should have been told; as long as it is not, the player is thought to wait for it.
+    beats_in_bar : float or None
+        Beats of this bar; None in the score's last one, and where there are no bars.
     """
 
     t_s: float
@@ -37,3 +46,12 @@ class Position:
     tempo_ratio: float
     confidence: float
     lost: bool
+    piece_id: str
+    quarters_per_s: float
+    until_s: float
+    beats_in_bar: float | None
+
+    def quarters_at(self, t_s: float) -> float:
+        """The place at a later second of the stream, if nothing new has been heard."""
+        gone_s = min(t_s, self.until_s) - self.t_s
+        return self.quarters + max(gone_s, 0.0) * self.quarters_per_s

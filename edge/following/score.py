@@ -36,6 +36,8 @@ class FollowedScore:
 
     Attributes
     ----------
+    piece_id : str
+        As the catalogue calls the piece.
     onset_s : float64, shape (chords,)
         At the score's own tempo; infinite for the empty chords.
     onset_quarters : float64, shape (chords,)
@@ -46,6 +48,7 @@ class FollowedScore:
     bar_quarters, bar_beat_quarters : float64, bar_number : int64, shape (bars,)
     """
 
+    piece_id: str
     onset_s: NDArray[np.float64]
     onset_quarters: NDArray[np.float64]
     keys: NDArray[np.uint64]
@@ -90,6 +93,7 @@ class FollowedScore:
             empty = np.zeros((LONGEST_STEP, 2), dtype=np.uint64)
             keys.append(np.concatenate((pitch_keys(pitch, starts), empty)))
         return cls(
+            piece_id=pack.pieces[number].piece_id,
             onset_s=np.concatenate(onset_s),
             onset_quarters=np.concatenate(quarters),
             keys=np.concatenate(keys),
@@ -162,8 +166,19 @@ class FollowedScore:
         """Printed bar, beat within it (the first is 1), and quarters of one beat."""
         if self.bar_quarters.size == 0:
             return 1, quarters + 1.0, 1.0
-        index = int(np.searchsorted(self.bar_quarters, quarters + 1e-6, side="right")) - 1
-        index = max(index, 0)
+        index = self._bar_index(quarters)
         beat_quarters = float(self.bar_beat_quarters[index]) or 1.0
         beat = 1.0 + max(quarters - float(self.bar_quarters[index]), 0.0) / beat_quarters
         return int(self.bar_number[index]), beat, beat_quarters
+
+    def beats_in_bar_at(self, quarters: float) -> float | None:
+        """Beats of the bar that holds this place; None in the last one, whose end is not known."""
+        index = self._bar_index(quarters)
+        if index + 1 >= self.bar_quarters.size:
+            return None
+        beat_quarters = float(self.bar_beat_quarters[index]) or 1.0
+        return float(self.bar_quarters[index + 1] - self.bar_quarters[index]) / beat_quarters
+
+    def _bar_index(self, quarters: float) -> int:
+        index = np.searchsorted(self.bar_quarters, quarters + 1e-6, side="right")
+        return max(int(index) - 1, 0)

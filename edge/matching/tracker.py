@@ -17,6 +17,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from edge.matching.catalogue import Catalogue
 from edge.matching.chords import chords_of_notes
@@ -60,6 +61,21 @@ WORTH_TELLING = 0.1
 PIECES_REMEMBERED = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was answered about one moment of the stream.
+
+    ``moment_s`` is asked about, ``since_s`` is where the stretch that was asked about begins
+    (its first chord, the one that the candidates' ``start_s`` places in the score). ``news`` is
+    whether it is worth publishing.
+    """
+
+    moment_s: float
+    since_s: float
+    match: PieceMatch
+    news: bool
+
+
 class PieceTracker:
     """Follows which piece is being played.
 
@@ -88,6 +104,7 @@ class PieceTracker:
         """Forget what was played."""
         self._notes: list[tuple[float, int, NoteEvent]] = []
         self._asked_last_s = 0.0
+        self._since_s = 0.0
         self._asked = 0
         self._notes_asked_about = 0
         self._forget_piece()
@@ -117,14 +134,21 @@ class PieceTracker:
         Returns
         -------
         PieceMatch or None
-            The new answer where it is worth publishing.
+            The newest answer that is worth publishing.
         """
+        told = [answer.match for answer in self.answers(notes, now_s) if answer.news]
+        return told[-1] if told else None
+
+    def answers(self, notes: Sequence[NoteEvent], now_s: float) -> list[Answer]:
+        """As :meth:`push`, but the answer about every moment that is settled by now."""
         for note in notes:
             insort(self._notes, (note.onset_s, note.pitch_midi, note), key=lambda each: each[:2])
+        found = []
         while (moment_s := self._next_moment_s()) + SETTLED_AFTER_S <= now_s:
             self._asked_last_s = moment_s
             self._ask(moment_s)
-        return self._news()
+            found.append(Answer(moment_s, self._since_s, self._current, self._is_news()))
+        return found
 
     def _next_moment_s(self) -> float:
         matched = self._current.state is MatchState.MATCHED
@@ -146,6 +170,7 @@ class PieceTracker:
         since_s = moment_s - (SHORT_STRETCH_S if short else LONG_STRETCH_S)
         played = chords_of_notes([note for note in heard if note.onset_s > since_s])
         first = max(len(played) - MOST_CHORDS, 0)
+        self._since_s = float(played.onset_s[first]) if len(played) else moment_s
         answer = identify_chords(
             played.part(slice(first, len(played))),
             self._catalogue,
@@ -210,12 +235,12 @@ class PieceTracker:
             self._known = None
             self._current = PieceMatch(MatchState.LOST, candidates)
 
-    def _news(self) -> PieceMatch | None:
-        """The answer, where it differs from what was told by more than a shade."""
-        if not _differ(self._told, self._current):
-            return None
-        self._told = self._current
-        return self._current
+    def _is_news(self) -> bool:
+        """Whether the answer differs by more than a shade from what was told; it is told now."""
+        news = _differ(self._told, self._current)
+        if news:
+            self._told = self._current
+        return news
 
     def _read_piece(self, number: int) -> PieceChords:
         """The chords of a piece; those of the last few dozen are kept."""

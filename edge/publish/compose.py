@@ -16,15 +16,19 @@ from edge.messages import (
     Piece,
     PieceCandidate,
     PieceState,
+    Position,
     StrikeMessage,
 )
 from edge.note import NoteUpdate, PedalEvent, Strike
 
 if TYPE_CHECKING:
+    from edge import following
     from edge.matching import Candidate, PieceMatch
 
 SECONDS_DIGITS = 4
 CONFIDENCE_DIGITS = 3
+MUSIC_DIGITS = 3
+"""Of beats, quarters and beats a minute."""
 CANDIDATES = 5
 
 
@@ -90,6 +94,24 @@ def piece_message(match: PieceMatch, last: Candidate | None = None) -> Piece:
         start_s=round(known.start_s, SECONDS_DIGITS),
         bar=known.bar,
         candidates=candidates,
+    )
+
+
+def position_message(position: following.Position) -> Position:
+    """A place in the piece, as `position` carries it."""
+    knows_tempo = not position.lost and position.tempo_bpm > 0
+    return Position(
+        piece_id=position.piece_id,
+        bar=max(position.bar, 0),
+        beat=round(position.beat, MUSIC_DIGITS),
+        confidence=round(position.confidence, CONFIDENCE_DIGITS),
+        tempo_bpm=round(position.tempo_bpm, MUSIC_DIGITS) if knows_tempo else None,
+        tempo_ratio=round(position.tempo_ratio, MUSIC_DIGITS) if knows_tempo else None,
+        t_s=round(position.t_s, SECONDS_DIGITS),
+        until_s=None if position.lost else round(position.until_s, SECONDS_DIGITS),
+        beats_in_bar=position.beats_in_bar,
+        quarters=round(position.quarters, MUSIC_DIGITS),
+        lost=position.lost,
     )
 
 

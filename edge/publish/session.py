@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edge.following import Position
 from edge.messages import PiecePlayed, Session, SessionState
 from edge.note import Heard, NoteState, NoteUpdate, PedalEvent, Strike
 
@@ -76,7 +77,7 @@ class SessionLog:
         self._open = True
         return self._message(SessionState.NEW)
 
-    def push(self, events: Iterable[Heard | PieceMatch], now_s: float) -> list[Session]:
+    def push(self, events: Iterable[Heard | PieceMatch | Position], now_s: float) -> list[Session]:
         """Take what was heard up to ``now_s`` seconds of the stream.
 
         Returns
@@ -91,7 +92,7 @@ class SessionLog:
             if isinstance(event, NoteUpdate):
                 if event.state is NoteState.CONFIRMED:
                     said += self._note(event.note.onset_s)
-            elif not isinstance(event, PedalEvent | Strike):
+            elif not isinstance(event, PedalEvent | Strike | Position):
                 self._piece(event, now_s)
         if self._open and self._notes > self._told_notes and now_s - self._told_s >= UPDATE_S:
             self._told_s, self._told_notes = now_s, self._notes
