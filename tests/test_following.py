@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.following import FollowedScore, Follower, Position, follow
-from edge.matching import Catalogue
+from edge.matching import Catalogue, Score
 from edge.note import NoteEvent
 from tests.tunes import made_up_score, noise, played, with_mistakes
 
@@ -141,6 +143,40 @@ def test_from_an_unknown_place_it_is_found() -> None:
     found = places(played(SCORE, from_quarter=60, quarters=32, start_s=5.0), None)
     assert found[0].lost
     assert share_right(found[12:], written(60, 32)[12:]) == 1.0
+
+
+def rondo() -> Score:
+    """A theme, another, and the first again."""
+    theme, other = made_up_score(seed=21, chords=60), made_up_score(seed=22, chords=60)
+    length = float(np.ceil(max(theme.onset_quarters[-1], other.onset_quarters[-1]) / 4 + 1) * 4)
+    parts = (theme, other, theme)
+    bars = np.arange(0.0, 3 * length, 4.0)
+    return replace(
+        theme,
+        pitch_midi=np.concatenate([part.pitch_midi for part in parts]),
+        onset_quarters=np.concatenate(
+            [part.onset_quarters + k * length for k, part in enumerate(parts)]
+        ),
+        duration_quarters=np.concatenate([part.duration_quarters for part in parts]),
+        hand=np.concatenate([part.hand for part in parts]),
+        bar_quarters=bars,
+        bar_number=np.arange(1, bars.size + 1, dtype=np.int32),
+        bar_beat_quarters=np.ones(bars.size),
+    )
+
+
+def test_a_theme_that_comes_back_is_taken_for_its_first_time_and_told_from_it_as_they_part() -> (
+    None
+):
+    score = rondo()
+    known, again = FollowedScore.of_score(score), 8.0 / 3 * score.bar_quarters.size
+    notes = played(score, quarters=60.0)
+    for start in (0.0, again):
+        found = places(notes, start, known)
+        assert share_right(found, score.onset_quarters[: len(notes)]) > 0.98
+    last_time = played(score, from_quarter=again - 16.0, quarters=48.0)
+    found = places(last_time, again - 16.0, known)
+    assert found[-1].quarters > again
 
 
 def test_noise_is_lost() -> None:

@@ -52,7 +52,11 @@ SHORT_JUMP_COST = 7.0
 SHORT_JUMP_S = 2.0
 """Losing one's place by a beat or two, or another hand coming in, is likelier than a jump."""
 AWAY_FROM_START_COST = 3.0
-"""For each quarter between the first note and where the player was thought to begin."""
+FAR_FROM_START_COST = 8.0
+"""For each quarter between the first note and where the player was thought to begin, or the
+beginning of the piece; and the most, for a theme that comes back is easily taken for its twin."""
+IN_THE_MIDDLE_COST = 2.5
+"""Players begin at the beginning, mostly: it wins over a place that is written alike."""
 SKIP_COST = 0.8
 SKIPPED_NOTE_COST = 1.0
 MOST_SKIP_COST = 4.0
@@ -254,8 +258,10 @@ class Follower:
             return None
         odds, fit = np.zeros(chord.size), FIT_UNKNOWN
         if self._start_quarters is not None:
-            away = np.abs(self._score.onset_quarters[chord] - self._start_quarters)
-            odds -= np.minimum(away * AWAY_FROM_START_COST, JUMP_TO_BAR_COST)
+            quarters = self._score.onset_quarters[chord]
+            away = AWAY_FROM_START_COST * np.abs(quarters - self._start_quarters)
+            away = np.minimum(away + IN_THE_MIDDLE_COST, AWAY_FROM_START_COST * quarters)
+            odds -= np.minimum(away, FAR_FROM_START_COST)
             fit = FIT_AT_START if float(odds.max()) > -SHORT_JUMP_COST else FIT_UNKNOWN
         return self._begun(chord, pitch, odds, 0.0, TEMPO_UNKNOWN, fit)
 
