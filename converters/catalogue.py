@@ -2,30 +2,51 @@
 
 Every file is read in a process of its own accord and time limit, so that one that stops the
 parser, or crashes it, costs that file alone. What could not be read is reported with its
-reason. The same scores give the same bytes, in whatever order they were found and however
-many processes read them.
+reason. The same scores give the same bytes, in whatever order they were found, however many
+processes read them, and however often the building was interrupted.
+
+What has been read is kept beside the catalogue, in ``NAME.building``, as small packs of a few
+hundred files each with a list of what became of them. Whoever is interrupted and begins again
+reads on from there; at the end the small packs are joined to one.
 """
 
 from __future__ import annotations
 
 import csv
-import multiprocessing
+import difflib
+import hashlib
 import shutil
-import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 
+import msgspec
+import numpy as np
+
+from converters.in_time import Unfinished, in_time
+from converters.joining import join_packs
 from converters.kern_score import read_kern_score
 from converters.midi_score import read_midi_score
 from converters.notation_score import read_notation_score
+from converters.swap import write_whole
 from converters.titles import tidy_composer, tidy_title
-from edge.errors import CatalogueError, InputError, SostenutoError
-from edge.matching.pack import CATALOGUE_FILE, PackedPiece, pack_piece, pack_scores, write_pack
+from edge.errors import CatalogueError, InputError, SostenutoError, UsageError
+from edge.matching.pack import (
+    ARRAYS,
+    CATALOGUE_FILE,
+    LONGEST_REST_QUARTERS,
+    Pack,
+    PackedPiece,
+    open_pack,
+    pack_piece,
+    pack_scores,
+    verify_pack,
+    write_pack,
+)
 from edge.matching.score import Piece, Score
+from edge.matching.signature import SIGNATURE_FILE, sign
 
 READERS: dict[str, Callable[[Path, Piece], Score]] = {
     ".krn": read_kern_score,
@@ -43,7 +64,15 @@ TIME_LIMIT_S = 60.0
 
 TITLES_FILE = "catalogue.csv"
 
+LONGEST_BAR_QUARTERS = 32.0
+"""A score that lasts longer and has one bar, or none, has none."""
+
+PART_FILES = 256
+PART_S = 30.0
+"""How much reading an interruption costs at most: this many files, or this many seconds."""
+
 Progress = Callable[[int, int], None]
+Task = tuple[Path, Piece]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +81,43 @@ class BuildReport:
 
     Attributes
     ----------
-    pieces : int
-        Pieces in the catalogue.
+    pieces, works : int
+        Pieces in the catalogue, and how many works they are.
     sha256 : str
         Of the catalogue.
     left_out : tuple of (Path, str)
         Files that could not be read, and why.
+    noticed : tuple of (Path, str)
+        Files that were read, and what is wrong with them.
+    replaced : tuple of str
+        Pieces that took the place of ones with the same id.
     """
 
     pieces: int
+    works: int
     sha256: str
-    left_out: tuple[tuple[Path, str], ...]
+    left_out: tuple[tuple[Path, str], ...] = ()
+    noticed: tuple[tuple[Path, str], ...] = ()
+    replaced: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How scores are read.
+
+    Attributes
+    ----------
+    processes : int or None
+        All cores where it is not given.
+    time_limit_s : float
+        A file that takes longer to read is left out.
+    progress : callable, optional
+        Called with the files done and the files in all.
+    """
+
+    processes: int | None = None
+    time_limit_s: float = TIME_LIMIT_S
+    progress: Progress | None = None
 
 
 def build_catalogue(
@@ -73,6 +128,7 @@ def build_catalogue(
     progress: Progress | None = None,
     version: str = "1",
     time_limit_s: float = TIME_LIMIT_S,
+    secret_key: str | None = None,
 ) -> BuildReport:
     """Read scores and write them as a catalogue.
 
@@ -84,14 +140,12 @@ def build_catalogue(
         Folder of the catalogue; one that holds a catalogue is replaced in one step.
     works_csv : Path, optional
         Columns ``id`` and ``work_id``: which pieces are versions of one work.
-    processes : int, optional
-        All cores where it is not given.
-    progress : callable, optional
-        Called with the files done and the files in all.
+    processes, progress, time_limit_s
+        See :class:`Reading`.
     version : str
         The catalogue's own version.
-    time_limit_s : float
-        A file that takes longer to read is left out.
+    secret_key : str, optional
+        Signs the catalogue.
 
     Raises
     ------
@@ -101,23 +155,109 @@ def build_catalogue(
         ``out`` holds something that is no catalogue.
     """
     _check_out(out)
-    files = find_scores(paths)
-    tasks = described_pieces(files, works_csv)
-    packed: dict[Path, PackedPiece] = {}
-    left_out: list[tuple[Path, str]] = []
-    for path, result in _read_all(tasks, processes, time_limit_s):
-        if isinstance(result, str):
-            left_out.append((path, result))
-        else:
-            packed[path] = result
-        if progress is not None:
-            progress(len(packed) + len(left_out), len(tasks))
-    if not packed:
-        raise InputError(_nothing_read(paths, left_out))
-    pieces = sorted(packed.values(), key=lambda each: each.piece.piece_id)
-    pack = pack_scores(pieces, version)
-    _swap_in(out, lambda folder: write_pack(pack, folder))
-    return BuildReport(len(pieces), pack.sha256, tuple(sorted(left_out)))
+    tasks = described_pieces(find_scores(paths), works_csv)
+    scores = _read(tasks, paths, out, Reading(processes, time_limit_s, progress))
+    pack = join_packs(scores.packs, version, scores.stale)
+    return _finished(pack, out, secret_key, scores)
+
+
+def add_to_catalogue(
+    catalogue: Path,
+    paths: Sequence[Path],
+    works_csv: Path | None = None,
+    work_id: str | None = None,
+    reading: Reading | None = None,
+    version: str | None = None,
+    secret_key: str | None = None,
+) -> BuildReport:
+    """Read scores and add them to a catalogue; a piece with an id that is there replaces it.
+
+    ``work_id``, where it is given, is the work that all of the scores are editions of. The
+    catalogue keeps its version where ``version`` is None.
+    """
+    before = open_pack(catalogue)
+    verify_pack(before, catalogue)
+    tasks = described_pieces(find_scores(paths), works_csv)
+    if work_id is not None:
+        tasks = [(path, replace(piece, work_id=work_id)) for path, piece in tasks]
+    scores = _read(tasks, paths, catalogue, reading or Reading())
+    added = join_packs(scores.packs, "", scores.stale)
+    pack = join_packs([before, added], version or before.version)
+    known = {piece.piece_id for piece in before.pieces}
+    replaced = tuple(each.piece_id for each in added.pieces if each.piece_id in known)
+    return _finished(pack, catalogue, secret_key, scores, replaced)
+
+
+def remove_from_catalogue(
+    catalogue: Path,
+    ids: Sequence[str],
+    version: str | None = None,
+    secret_key: str | None = None,
+) -> BuildReport:
+    """Take pieces out of a catalogue, by their ids or by the id of their work.
+
+    Raises
+    ------
+    UsageError
+        An id is neither a piece's nor a work's.
+    CatalogueError
+        There is no such catalogue, or nothing would be left of it.
+    """
+    before = open_pack(catalogue)
+    verify_pack(before, catalogue)
+    pieces = list(before.pieces)
+    known = {each.piece_id for each in pieces} | {each.work_id for each in pieces}
+    for each in ids:
+        if each not in known:
+            near = difflib.get_close_matches(each, known, n=1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise UsageError(f"{catalogue} holds no piece and no work {each!r}{meant}")
+    gone = {each.piece_id for each in pieces if {each.piece_id, each.work_id} & set(ids)}
+    pack = join_packs([before], version or before.version, gone)
+    return _finished(pack, catalogue, secret_key)
+
+
+def merge_catalogues(
+    catalogues: Sequence[Path],
+    out: Path,
+    version: str = "1",
+    secret_key: str | None = None,
+) -> BuildReport:
+    """Join catalogues to one; of two pieces with one id, that of the later one is kept."""
+    _check_out(out)
+    packs = [open_pack(each) for each in catalogues]
+    for pack, folder in zip(packs, catalogues, strict=True):
+        verify_pack(pack, folder)
+    held = Counter(piece.piece_id for pack in packs for piece in pack.pieces)
+    replaced = tuple(sorted(piece_id for piece_id, count in held.items() if count > 1))
+    return _finished(join_packs(packs, version), out, secret_key, replaced=replaced)
+
+
+def _finished(
+    pack: Pack,
+    out: Path,
+    secret_key: str | None,
+    scores: _Scores | None = None,
+    replaced: tuple[str, ...] = (),
+) -> BuildReport:
+    """Swap a catalogue in, and say what it holds."""
+
+    def write(folder: Path) -> None:
+        write_pack(pack, folder)
+        if secret_key is not None:
+            sign(folder / CATALOGUE_FILE, secret_key)
+        for beside in out.iterdir() if out.is_dir() else ():
+            if beside.name not in _PACK_FILES and beside.is_file():  # licences, attributions
+                shutil.copy2(beside, folder)
+
+    write_whole(out, write)
+    shutil.rmtree(_kept_in(out), ignore_errors=True)
+    works = {piece.work_id for piece in pack.pieces}
+    left_out, noticed = (scores.left_out, scores.noticed) if scores else ((), ())
+    return BuildReport(len(pack.pieces), len(works), pack.sha256, left_out, noticed, replaced)
+
+
+_PACK_FILES = {CATALOGUE_FILE, SIGNATURE_FILE, *(f"{name}.npy" for name in ARRAYS)}
 
 
 def _nothing_read(paths: Sequence[Path], left_out: Sequence[tuple[Path, str]]) -> str:
@@ -134,20 +274,6 @@ def _check_out(out: Path) -> None:
         out.is_dir() and any(out.iterdir()) and not (out / CATALOGUE_FILE).is_file()
     ):
         raise CatalogueError(f"{out} is there and is no catalogue: give a new or empty folder")
-
-
-def _swap_in(out: Path, write: Callable[[Path], None]) -> None:
-    """Write beside the old catalogue, then put the new one in its place."""
-    new = out.with_name(out.name + ".new")
-    old = out.with_name(out.name + ".old")
-    for stale in (new, old):
-        shutil.rmtree(stale, ignore_errors=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write(new)
-    if out.exists():
-        out.rename(old)
-    new.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 # --- which files, and whose work they are ---------------------------------------------------
@@ -298,63 +424,163 @@ def read_score(path: Path, piece: Piece) -> Score:
     return replace(score, piece=named)
 
 
-class _TooSlow(BaseException):
-    """Not an Exception, so that no parser swallows it."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A file that was read: its share of the pack, and what is wrong with it, if anything."""
+
+    packed: PackedPiece
+    noticed: str
 
 
-def _stop_reading(_signal: int, _frame: FrameType | None) -> None:
-    raise _TooSlow
-
-
-def _read_packed(path: Path, piece: Piece, time_limit_s: float) -> PackedPiece | str:
+def read_packed(task: Task) -> _Found | str:
     """One file, packed; or the reason why not. Runs in a process of its own."""
-    before = signal.signal(signal.SIGALRM, _stop_reading)
-    signal.setitimer(signal.ITIMER_REAL, time_limit_s)
+    path, piece = task
     try:
-        return pack_piece(read_score(path, piece))
+        score = read_score(path, piece)
+        _check_rests(path, score)
+        return _Found(pack_piece(score), _noticed(path, score))
     except SostenutoError as error:
         return str(error)
-    except _TooSlow:
-        return f"{path} was given up: it was not read within {time_limit_s:g} s"
     except Exception as error:  # noqa: BLE001 - one strange file must not cost the others
         return f"{path} cannot be read ({error!r:.120})"
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
-Task = tuple[Path, Piece]
+def _check_rests(path: Path, score: Score) -> None:
+    onsets = np.concatenate(([score.bar_quarters[:1].min(initial=0.0)], score.onset_quarters))
+    rests = np.diff(onsets)
+    longest = int(np.argmax(rests))
+    if rests[longest] > LONGEST_REST_QUARTERS:
+        bar = int(np.searchsorted(score.bar_quarters, onsets[longest] + 1e-6, side="right"))
+        raise InputError(
+            f"{path} is silent for {rests[longest]:.0f} quarters from bar {max(bar, 1)} on, more "
+            f"than {LONGEST_REST_QUARTERS:.0f}: one part of several? give the piano's score"
+        )
 
 
-def _read_all(
-    tasks: Sequence[Task], processes: int | None, time_limit_s: float
-) -> Iterator[tuple[Path, PackedPiece | str]]:
-    if processes == 1:
-        for path, piece in tasks:
-            yield path, _read_packed(path, piece, time_limit_s)
-        return
-    crashed: list[Task] = []
-    for task, result in _in_processes(tasks, processes, time_limit_s):
-        if result is None:
-            crashed.append(task)
+def _noticed(path: Path, score: Score) -> str:
+    if score.bar_quarters.size <= 1 and score.onset_quarters[-1] > LONGEST_BAR_QUARTERS:
+        return f"{path} has no bars: the piece will be known, but not the bar"
+    return ""
+
+
+# --- what has been read, kept ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """All that was read, in this run and before it was interrupted."""
+
+    packs: tuple[Pack, ...]
+    stale: frozenset[str]
+    left_out: tuple[tuple[Path, str], ...]
+    noticed: tuple[tuple[Path, str], ...]
+
+
+class _FileDone(msgspec.Struct, frozen=True):
+    """What became of a file; ``key`` changes with the file and with what was asked."""
+
+    key: str
+    piece_id: str = ""
+    left_out: str = ""
+    noticed: str = ""
+
+
+_DONE_FILE = "done.json"
+_PACK_FOLDER = "pack"
+
+
+def _kept_in(out: Path) -> Path:
+    return out.with_name(out.name + ".building")
+
+
+def _read(tasks: Sequence[Task], paths: Sequence[Path], out: Path, reading: Reading) -> _Scores:
+    """Read what has not been read before; part by part, each kept as soon as it is whole."""
+    kept = _kept_in(out)
+    done = _done_before(kept)
+    keys = {task[0]: _key(task, reading.time_limit_s) for task in tasks}
+    waiting = [task for task in tasks if keys[task[0]] not in done]
+    for part in _parts(waiting, keys, reading, len(tasks) - len(waiting), len(tasks)):
+        _keep(kept, part)
+        done |= {each.key: each for each, _ in part}
+    became = [(path, done[keys[path]]) for path, _ in tasks]
+    left_out = tuple(sorted((path, each.left_out) for path, each in became if each.left_out))
+    noticed = tuple(sorted((path, each.noticed) for path, each in became if each.noticed))
+    wanted = {each.piece_id for _, each in became if not each.left_out}
+    if not wanted:
+        shutil.rmtree(kept, ignore_errors=True)
+        raise InputError(_nothing_read(paths, left_out))
+    packs = tuple(open_pack(each) for each in sorted(kept.glob(f"*/{_PACK_FOLDER}")))
+    stale = frozenset(each.piece_id for pack in packs for each in pack.pieces) - wanted
+    return _Scores(packs, stale, left_out, noticed)
+
+
+_Part = list[tuple[_FileDone, PackedPiece | None]]
+
+
+def _parts(
+    tasks: Sequence[Task],
+    keys: dict[Path, str],
+    reading: Reading,
+    before: int,
+    total: int,
+) -> Iterator[_Part]:
+    part: _Part = []
+    began_s = time.monotonic()
+    results = in_time(read_packed, tasks, reading.processes, reading.time_limit_s)
+    for count, ((path, piece), result) in enumerate(results, start=before + 1):
+        if isinstance(result, _Found):
+            done = _FileDone(keys[path], piece.piece_id, noticed=result.noticed)
+            part.append((done, result.packed))
         else:
-            yield task[0], result
-    for task in crashed:  # whoever was read beside the one that crashed gets a second turn
-        for (path, _), result in _in_processes([task], 1, time_limit_s):
-            yield path, result or f"{path} cannot be read (it crashed the parser)"
+            reason = _why(path, result, reading.time_limit_s)
+            part.append((_FileDone(keys[path], piece.piece_id, left_out=reason), None))
+        if reading.progress is not None:
+            reading.progress(count, total)
+        if len(part) >= PART_FILES or time.monotonic() - began_s >= PART_S:
+            yield part
+            part, began_s = [], time.monotonic()
+    if part:
+        yield part
 
 
-def _in_processes(
-    tasks: Iterable[Task], processes: int | None, time_limit_s: float
-) -> Iterator[tuple[Task, PackedPiece | str | None]]:
-    """Results as they come; None for what was underway when a process died."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        futures: dict[Future[PackedPiece | str], Task] = {
-            pool.submit(_read_packed, *task, time_limit_s): task for task in tasks
+def _why(path: Path, result: str | Unfinished, time_limit_s: float) -> str:
+    if result is Unfinished.TOO_SLOW:
+        return f"{path} was given up: it was not read within {time_limit_s:g} s"
+    if result is Unfinished.CRASHED:
+        return f"{path} cannot be read (it crashed the parser)"
+    return str(result)
+
+
+def _key(task: Task, time_limit_s: float) -> str:
+    path, piece = task
+    state = path.stat()
+    asked = (str(path.absolute()), state.st_size, state.st_mtime_ns, time_limit_s, piece)
+    return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()
+
+
+def _keep(kept: Path, part: _Part) -> None:
+    def write(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        packed = [each for _, each in part if each is not None]
+        if packed:
+            write_pack(pack_scores(packed), folder / _PACK_FOLDER)
+        (folder / _DONE_FILE).write_bytes(msgspec.json.encode([done for done, _ in part]))
+
+    write_whole(kept / f"{len(list(kept.glob(f'*/{_DONE_FILE}'))):05d}", write)
+
+
+def _done_before(kept: Path) -> dict[str, _FileDone]:
+    """What was read before an interruption; nothing where another version read it."""
+    for half in kept.glob("*.new"):
+        shutil.rmtree(half)
+    try:
+        for each in kept.glob(f"*/{_PACK_FOLDER}"):
+            open_pack(each)
+        return {
+            done.key: done
+            for each in sorted(kept.glob(f"*/{_DONE_FILE}"))
+            for done in msgspec.json.decode(each.read_bytes(), type=list[_FileDone])
         }
-        for future in as_completed(futures):
-            try:
-                yield futures[future], future.result()
-            except BrokenProcessPool:
-                yield futures[future], None
+    except (CatalogueError, msgspec.DecodeError):
+        shutil.rmtree(kept)
+        return {}

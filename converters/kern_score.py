@@ -110,6 +110,8 @@ def _read_line(line: str, reading: _Reading) -> None:
         return
     tokens = line.split("\t")
     if line.startswith("**"):
+        if reading.notes:
+            raise ValueError("a second piece begins: give each piece a file of its own")
         reading.spines = [_Spine(token[2:]) for token in tokens]
         return
     if len(tokens) != len(reading.spines):

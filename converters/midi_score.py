@@ -45,6 +45,10 @@ def read_midi_score(path: Path, piece: Piece) -> Score:
         raise InputError(
             f"{path} cannot be read as MIDI ({str(error) or 'it ends early'})"
         ) from None
+    if midi.type == 2 and len(midi.tracks) > 1:
+        raise InputError(
+            f"{path} holds {len(midi.tracks)} pieces (MIDI type 2): give each piece a file"
+        )
     if midi.ticks_per_beat <= 0:
         raise InputError(f"{path} counts time in SMPTE frames; a score must count ticks a quarter")
     tracks = [notes for notes in map(_track_notes, midi.tracks) if notes.pitch.size]

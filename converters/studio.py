@@ -14,7 +14,15 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from converters.commands import catalog_build_command
+from converters.commands import (
+    catalog_add_command,
+    catalog_build_command,
+    catalog_key_command,
+    catalog_merge_command,
+    catalog_remove_command,
+    catalog_sign_command,
+    catalog_verify_command,
+)
 from edge.errors import SostenutoError, UsageError
 
 _LATER: dict[str, tuple[str, str, str, str]] = {
@@ -89,8 +97,14 @@ app = typer.Typer(
         "note models from that sound, and the files that a device runs."
     ),
 )
-catalog = typer.Typer(no_args_is_help=True, help="Build catalogues of scores.")
+catalog = typer.Typer(no_args_is_help=True, help="Catalogues of scores: build, change, check.")
 catalog.command("build")(catalog_build_command)
+catalog.command("add")(catalog_add_command)
+catalog.command("remove")(catalog_remove_command)
+catalog.command("merge")(catalog_merge_command)
+catalog.command("verify")(catalog_verify_command)
+catalog.command("sign")(catalog_sign_command)
+catalog.command("key")(catalog_key_command)
 app.add_typer(catalog, name="catalog")
 
 

@@ -36,6 +36,8 @@ from edge.matching.signature import check_signature
 
 FORMAT_VERSION = 2
 TICKS_PER_QUARTER = 480
+LONGEST_REST_QUARTERS = 65535 / TICKS_PER_QUARTER
+"""From one chord to the next; a longer one is cut to it."""
 DURATION_STEPS_PER_QUARTER = 24
 LEFT_HAND_BIT = 0x80
 CHECKED_AT_OPENING_BYTES = 64 * 1024 * 1024
