@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks import delay, identification, note_accuracy, places, speed, table
+from benchmarks import delay, identification, note_accuracy, places, speed, table, works
 from training.hearing import Hearing
 from training.peers import BASIC_PITCH, HOW_TO_GET_IT, basic_pitch_hears, has_basic_pitch
 
@@ -139,7 +139,7 @@ def main() -> None:
         progress_console.print("identification: the catalogue is built the first time")
         report["identification"] = identification.measure()
         if report["identification"] is None:
-            progress_console.print(f"identification left out: no {identification.INDEX}")
+            progress_console.print(f"identification left out: no {works.INDEX}")
     options.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     console = Console()
     for made in table.rich_tables(report):

@@ -7,6 +7,10 @@ played: this is what the tracker's thresholds were chosen with.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
 import numpy as np
 from rich.console import Console
 
@@ -16,22 +20,44 @@ from edge.note import NoteEvent
 
 PERFORMANCES = 60
 SECONDS = 30.0
-HEARD_AFTER_S = 0.2
+HEARD_AFTER_S = 0.25
+SILENCE_BEFORE_S = 1.0
+TICKS_PER_S = 4
 SEED = 21
 
 
-def named(tracker: PieceTracker, notes: list[NoteEvent]) -> list[tuple[float, str]]:
-    """When which work was named, in seconds from the beginning."""
-    told = []
-    waiting = list(notes)
-    for tick in range(int((SECONDS + 2.0) * 4)):
-        now_s = tick / 4
-        come = [note for note in waiting if note.onset_s + HEARD_AFTER_S <= now_s]
-        waiting = waiting[len(come) :]
+Told = list[tuple[float, str]]
+
+
+def named(
+    tracker: PieceTracker, notes: Sequence[NoteEvent], seconds: float, stop_at_first: bool = False
+) -> Told:
+    """Which work was published as matched, and how long after the first note.
+
+    The notes, in order of their onsets, are handed over as an ear confirms them; the first
+    one sounds a second after the beginning.
+    """
+    told: Told = []
+    shift_s = SILENCE_BEFORE_S - notes[0].onset_s
+    coming = iter([replace(n, onset_s=n.onset_s + shift_s, offset_s=None) for n in notes])
+    after = next(coming, None)
+    for tick in range(round((SILENCE_BEFORE_S + seconds) * TICKS_PER_S) + 1):
+        now_s = tick / TICKS_PER_S
+        come = []
+        while after is not None and after.onset_s + HEARD_AFTER_S <= now_s:
+            come.append(after)
+            after = next(coming, None)
         match = tracker.push(come, now_s)
         if match is not None and match.state is MatchState.MATCHED:
-            told.append((now_s, match.candidates[0].work_id))
+            told.append((now_s - SILENCE_BEFORE_S, match.candidates[0].work_id))
+            if stop_at_first:
+                break
     return told
+
+
+def first_right_s(told: Told, is_right: Callable[[str], bool]) -> float:
+    """When the right work was first named; infinity if never."""
+    return next((at_s for at_s, work in told if is_right(work)), math.inf)
 
 
 def main() -> None:
@@ -47,13 +73,13 @@ def main() -> None:
     wrongly = unknown = 0
     for score, notes in played:
         work = score.piece.work_id
-        told = named(PieceTracker(catalogue), notes)
+        told = named(PieceTracker(catalogue), notes, SECONDS)
         wrongly += any(each != work for _, each in told)
         for limit_s in soon:
             soon[limit_s] += any(at_s <= limit_s and each == work for at_s, each in told)
-        unknown += bool(named(PieceTracker(catalogue, without_works={work}), notes))
+        unknown += bool(named(PieceTracker(catalogue, without_works={work}), notes, SECONDS))
     pop = sum(
-        bool(named(PieceTracker(catalogue), notes))
+        bool(named(PieceTracker(catalogue), notes, SECONDS))
         for notes in strangers(PERFORMANCES, SECONDS, rng)
     )
     console = Console()

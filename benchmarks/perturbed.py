@@ -10,21 +10,17 @@ an octave off.
 from __future__ import annotations
 
 import csv
-import tarfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.places import EVALUATION, ROOT
+from benchmarks.works import TRAINING, unpacked
 from converters.catalogue import described_pieces, read_score
 from edge.matching import Score
 from edge.midi import read_midi
 from edge.note import HIGHEST_PITCH_MIDI, LOWEST_PITCH_MIDI, NoteEvent
 
-TRAINING = EVALUATION.parent / "train"
-CACHE = ROOT / ".cache" / "perturbed"
 FEWEST_NOTES = 8
 
 
@@ -45,7 +41,7 @@ HEARD = Hands(apart_s=0.02, rolled=0.06, missed=0.15, added=0.12, beside=0.03)
 
 def training_scores() -> list[Score]:
     """The CC BY scores without those flagged as duplicates."""
-    folder = _unpacked("scores_cc_by_midi", TRAINING / "scores_cc_by_midi.tar.xz")
+    folder = unpacked("scores", TRAINING / "scores_cc_by_midi.tar.xz")
     with (folder / "catalogue.csv").open(encoding="utf-8", newline="") as lines:
         duplicates = {row["id"] for row in csv.DictReader(lines) if row["dup_of"]}
     files = sorted((folder / "midi").glob("*.mid"))
@@ -55,7 +51,7 @@ def training_scores() -> list[Score]:
 
 def strangers(count: int, seconds: float, rng: np.random.Generator) -> list[list[NoteEvent]]:
     """Windows of POP909, which no catalogue of ours holds."""
-    folder = _unpacked("pop909", TRAINING / "performances" / "pop909.tar.xz")
+    folder = unpacked("pop909", TRAINING / "performances" / "pop909.tar.xz")
     files = sorted(folder.glob("POP909/*/*.mid"))
     found: list[list[NoteEvent]] = []
     while len(found) < count:
@@ -135,11 +131,3 @@ def with_mistakes(
     )
     strange = pitch[added] + rng.choice([-12, -2, -1, 1, 2, 5, 7, 12, 19, 24], added.size)
     return np.concatenate((at_s, at_s[added] + late_s)), np.concatenate((pitch, strange))
-
-
-def _unpacked(name: str, archive: Path) -> Path:
-    if not (CACHE / name / ".whole").exists():
-        with tarfile.open(archive) as tar:
-            tar.extractall(CACHE / name, filter="data")
-        (CACHE / name / ".whole").touch()
-    return CACHE / name

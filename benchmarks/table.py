@@ -24,6 +24,14 @@ def tenths(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.1f}"
 
 
+def part(found: dict[str, float] | None) -> str:
+    return NOTHING if not found else share(found["share"])
+
+
+def interval(found: dict[str, float] | None) -> str:
+    return NOTHING if not found else f"{found['low']:.2f}–{found['high']:.2f}"
+
+
 def confirmed(live: dict[str, Any] | None) -> str:
     return NOTHING if not live else f"{live['confirmed_rightly']}/{live['played']}"
 
@@ -74,17 +82,39 @@ EAR_ROWS = (
     Row("piece named after, s", ("live", "piece_after_s"), tenths),
 )
 
-IDENTIFICATION_ROWS = (
-    Row("pieces in the catalogue", ("pieces",), amount),
-    Row("performances asked, 20 s each", ("queries",), amount),
-    Row("right at first", ("right",), share, "≥ 0.9"),
-    Row("  by direct matching alone", ("right_direct_alone",), share),
-    Row("  by DTW alone", ("right_dtw_alone",), share),
-    Row("called matched, rightly", ("called_matched_rightly",), share),
-    Row("called matched, wrongly", ("called_matched_wrongly",), share),
-    Row("called matched, work left out", ("called_matched_though_unknown",), share),
-    Row("time for an answer: median, ms", ("median_ms",), amount),
-    Row("  answer, 95th percentile, ms", ("p95_ms",), amount),
+WINDOW_ROWS = (
+    Row("human performances, as MIDI", ("performances", "right"), part, "≥ .96/.99/.995"),
+    Row("  95 % interval", ("performances", "right"), interval),
+    Row("  of asap_dev", ("performances", "right_in", "asap_dev"), part),
+    Row("  of giantmidi_dev", ("performances", "right_in", "giantmidi_dev"), part),
+    Row("  of vienna4x22", ("performances", "right_in", "vienna4x22"), part),
+    Row("  fingerprints alone", ("performances", "right_alone", "fingerprints"), share),
+    Row("  direct matching alone", ("performances", "right_alone", "direct"), share),
+    Row("  DTW alone", ("performances", "right_alone", "dtw"), share),
+    Row("  called matched, rightly", ("performances", "matched_rightly"), part),
+    Row("  called matched, wrongly", ("performances", "matched_wrongly"), part),
+    Row("  matched, work left out", ("performances", "unknown_matched"), part),
+    Row("  an answer, median ms", ("performances", "median_ms"), amount),
+    Row("  95th percentile, ms", ("performances", "p95_ms"), amount),
+    Row("transcriptions", ("transcriptions", "right"), part, "≥ .95/.97/.98"),
+    Row("  95 % interval", ("transcriptions", "right"), interval),
+    Row("  matched, work left out", ("transcriptions", "unknown_matched"), part),
+    Row("recordings, by our ear", ("recordings", "right"), part, "≥ –/.95/.98"),
+    Row("  95 % interval", ("recordings", "right"), interval),
+    Row("  matched, work left out", ("recordings", "unknown_matched"), part),
+)
+
+LIVE_COLUMNS = ["as MIDI", "trans- cribed", "by ear", "POP909"]
+LIVE_ROWS = (
+    Row("rightly within 10 s", ("right_within", "10"), part, "≥ 0.90"),
+    Row("  95 % interval", ("right_within", "10"), interval),
+    Row("rightly within 20 s", ("right_within", "20"), part, "≥ 0.97"),
+    Row("  95 % interval", ("right_within", "20"), interval),
+    Row("another on the way", ("another_on_the_way",), part),
+    Row("work left out: any in 30 s", ("unknown_matched",), part, "≤ 0.02"),
+    Row("  95 % interval", ("unknown_matched",), interval),
+    Row("gone on, named within 10 s", ("going_on_within", "10"), part),
+    Row("gone on, named within 20 s", ("going_on_within", "20"), part),
 )
 
 
@@ -105,11 +135,31 @@ def _at(figures: Any, path: tuple[str, ...]) -> Any:
 def tables(report: dict[str, Any]) -> dict[str, tuple[list[str], list[tuple[str, list[str], str]]]]:
     """The report's tables by title: the names of their columns, and their rows."""
     ears = report["ears"]
-    made = {"Notes, by ear": (list(ears), rows(list(ears.values()), EAR_ROWS))}
+    made = {}
+    if ears:
+        made["Notes, by ear"] = (list(ears), rows(list(ears.values()), EAR_ROWS))
     if report.get("identification"):
-        found = rows([report["identification"]], IDENTIFICATION_ROWS)
-        made["Which piece: human performances"] = (["all"], found)
+        made |= _identification_tables(report["identification"])
     return made
+
+
+def _identification_tables(
+    found: dict[str, Any],
+) -> dict[str, tuple[list[str], list[tuple[str, list[str], str]]]]:
+    """Windows by their length, live by the kind of music."""
+    windows, live = found["windows"], found["live"]
+    lengths = list(windows["performances"])
+    by_length = [
+        {kind: figures.get(length) for kind, figures in windows.items()} for length in lengths
+    ]
+    by_kind = [*(live[kind] for kind in windows), {"unknown_matched": live["pop909_matched"]}]
+    return {
+        "Which piece: named at first": (
+            [f"{length} s" for length in lengths],
+            rows(by_length, WINDOW_ROWS),
+        ),
+        "Which piece: matched, live": (LIVE_COLUMNS, rows(by_kind, LIVE_ROWS)),
+    }
 
 
 def rich_tables(report: dict[str, Any]) -> list[Table]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from benchmarks import note_accuracy, places, provisional, readme, table
 from benchmarks.__main__ import compare_speed
 from benchmarks.delay import Confirmed, delays_s
+from benchmarks.identification import FEWEST_ONSETS, Share, windows
+from benchmarks.works import Music
 from edge.audio.block import STREAM_RATE_HZ
 from edge.midi import read_midi
 from edge.note import NoteEvent
@@ -85,6 +88,28 @@ def test_a_figure_that_was_not_measured_is_a_dash() -> None:
     assert cells["delay: median, ms"] == [table.NOTHING]
 
 
+A_SHARE = {"share": 0.97, "low": 0.951, "high": 0.982, "of": 300}
+
+
+def test_a_share_knows_how_far_it_may_be_trusted() -> None:
+    assert Share(8, 10).interval == pytest.approx((0.490, 0.943), abs=0.001)
+    assert Share(0, 50).interval == pytest.approx((0.0, 0.071), abs=0.001)
+    assert Share.of_all([True, False]).value == 0.5
+
+
+def test_a_window_begins_after_the_first_note_and_holds_eight_onsets() -> None:
+    slow = tuple(a_note(60, 4.0 * beat, 4.0 * beat + 1.0) for beat in range(40))
+    fast = tuple(a_note(60, 3.0 + 0.25 * beat, 3.2 + 0.25 * beat) for beat in range(80))
+    played = [Music("made up", name, "a work", notes) for name, notes in (("s", slow), ("f", fast))]
+    found = windows(played, 5.0, 20, np.random.default_rng(1))
+    assert {each.name for each in found} == {"f"}
+    assert len(found) == 20
+    for each in found:
+        assert len(each.notes) >= FEWEST_ONSETS
+        assert each.notes[0].onset_s >= 3.0
+        assert each.notes[-1].onset_s - each.notes[0].onset_s < 5.0
+
+
 def test_the_tables_fit_a_terminal_of_eighty_columns() -> None:
     live = {"median_ms": 1234.0, "confirmed_rightly": 123, "played": 456}
     report = {
@@ -95,7 +120,17 @@ def test_the_tables_fit_a_terminal_of_eighty_columns() -> None:
             },
             **{ear: {"live": live} for ear in ("templates", BASIC_PITCH)},
         },
-        "identification": {"pieces": 2189, "right": 0.97},
+        "identification": {
+            "windows": {
+                kind: {length: {"right": A_SHARE} for length in ("5", "10", "20")}
+                for kind in ("performances", "transcriptions", "recordings")
+            },
+            "live": {
+                kind: {"right_within": {"10": A_SHARE}, "unknown_matched": A_SHARE}
+                for kind in ("performances", "transcriptions", "recordings")
+            }
+            | {"pop909_matched": A_SHARE},
+        },
     }
     console = Console(width=80, record=True, file=StringIO())
     for made in table.rich_tables(report):
