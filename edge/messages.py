@@ -122,6 +122,9 @@ class EventKind(StrEnum):
     RECOGNISER_ERROR = "recogniser_error"
     MIDI_OUT_LOST = "midi_out_lost"
     MIDI_OUT_RECOVERED = "midi_out_recovered"
+    OUTBOX_FAILED = "outbox_failed"
+    OUTBOX_RECOVERED = "outbox_recovered"
+    OUTBOX_PUT_ASIDE = "outbox_put_aside"
     UPDATE_COMMITTED = "update_committed"
     UPDATE_ROLLED_BACK = "update_rolled_back"
 
@@ -195,7 +198,8 @@ class Envelope(Struct, frozen=True, kw_only=True):
         bool,
         about(
             "True when this waited for the broker: it tells of the past and never of the present. "
-            "A repeat of a message may differ in this field alone."
+            "A repeat of a message may differ in this field alone; in `t` and `clock` too, where "
+            "the time was put right meanwhile."
         ),
     ] = False
 
@@ -481,6 +485,9 @@ class HistoryNotes(Envelope, frozen=True, kw_only=True):
     session_id: Annotated[str | None, about("The session they belong to.")] = None
     notes: Annotated[tuple[HistoryNote, ...], about("Ended notes.")] = ()
     pedal: Annotated[tuple[PedalMessage, ...], about("Moves of the sustain pedal.")] = ()
+    stream_start_mono_ms: Annotated[
+        int | None, about("As in `session`; null if there is no such.", "ms")
+    ] = None
 
 
 class Tag(Struct, frozen=True, kw_only=True):
@@ -512,6 +519,9 @@ class DroppedRange(Struct, frozen=True, kw_only=True):
     first_seq: Annotated[int, about("The first that is missing.", ge=0)]
     last_seq: Annotated[int, about("The last that is missing.", ge=0)]
     count: Annotated[int, about("How many between these two are missing.", ge=1)]
+    boot: Annotated[
+        str | None, about("The start that numbered them; null for the one that tells.")
+    ] = None
 
 
 class EventMessage(Envelope, frozen=True, kw_only=True):
@@ -522,7 +532,8 @@ class EventMessage(Envelope, frozen=True, kw_only=True):
         about(
             "What happened: `overrun`, `device_lost`, `device_recovered`, `input_error`, "
             "`source_ended`, `messages_dropped`, `recogniser_error`, `midi_out_lost`, "
-            "`midi_out_recovered`, `update_committed`, `update_rolled_back`; more will come.",
+            "`midi_out_recovered`, `outbox_failed`, `outbox_recovered`, `outbox_put_aside`, "
+            "`update_committed`, `update_rolled_back`; more will come.",
             pattern="^[a-z][a-z0-9_]*$",
         ),
     ]
