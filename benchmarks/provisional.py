@@ -2,7 +2,7 @@
 
     python -m benchmarks.provisional [--ear NAME] [--train FOLDER] [--real] [--sweep] [--json]
 
-*Delay* counts from the true onset to the end of the 20 ms block with which the answer came, and
+*Delay* counts from the true onset to the end of the 10 ms block with which the answer came, and
 the time that the block took to be heard is added: what a subscriber beside the device would wait.
 *Right* is a strike within 50 ms of a true one, and a provisional note that was confirmed. *Cost* is
 CPU time of one thread, the same sound with and without.
@@ -46,7 +46,7 @@ SEGMENTS = 48
 SEGMENT_S = 8.0
 TOLERANCE_S = 0.05
 PERCENTILES = (50, 95, 99)
-SWEPT_ATTACK_S = (0.025, 0.035, 0.045)
+SWEPT_ATTACK_S = (0.02, 0.03, 0.04)
 SWEPT_CONFIDENCE = (0.5, 0.55, 0.6, 0.7)
 # How the drawn activations are spoilt: strings heard too long by up to so much, and this share of
 # the keys let go somewhere in the second half of their time.

@@ -8,7 +8,7 @@ is left out; importing and loading are left out as well. Memory is the kernel's 
 *Transcribing* is all from the file to the notes: reading, features, model and tracking over blocks
 of a second; *hearing* is the same without the reading (decoding and resampling, a third of it).
 Basic Pitch, where it is installed, goes its own way from the same file to its notes.
-*Listening* is features, model and tracking over blocks of 20 ms as a microphone gives them, with
+*Listening* is features, model and tracking over blocks of 10 ms as a microphone gives them, with
 provisional notes, the piece tracker and the whole catalogue.
 """
 
@@ -24,12 +24,11 @@ from statistics import median
 from typing import Any
 
 from benchmarks.places import ROOT, demo
-from edge.audio.block import Block
+from edge.audio.block import BLOCK_S, Block
 from edge.audio.file import AudioFile
 
 RUNS = 5
 TRANSCRIBING_BLOCK_S = 1.0
-LISTENING_BLOCK_S = 0.02
 KIB_PER_MB = 1024
 
 
@@ -48,7 +47,7 @@ def measure_here(ear: str, *, with_catalogue: bool) -> dict[str, float]:
 
     with AudioFile(demo()[0]) as file:
         duration_s = file.duration_s
-        in_memory = list(file.blocks(LISTENING_BLOCK_S if with_catalogue else TRANSCRIBING_BLOCK_S))
+        in_memory = list(file.blocks(BLOCK_S if with_catalogue else TRANSCRIBING_BLOCK_S))
     catalogue = Catalogue.open(default_catalogue_dir()) if with_catalogue else None
     recogniser = load_recogniser(ear, catalogue, provisional=with_catalogue)
 

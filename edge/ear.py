@@ -85,6 +85,8 @@ class ModelEar:
 
     def _hear(self, spectrum: Float32) -> list[Heard]:
         """Frames of the spectrum, shape (n, bins), to what becomes sure with them."""
+        if len(spectrum) == 0:
+            return []
         cube = harmonic_cube(spectrum, self._features.parameters)
         return self._follow(self._model.push(cube))
 

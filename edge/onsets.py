@@ -25,9 +25,12 @@ without weighting 0.82, without scaling 0.77, without differencing 0.72;
 each at its own best threshold (``python -m training.worth``). The defaults below were chosen
 on the same kind of segments.
 
-Peaks are picked as in Bello et al. ("A tutorial on onset detection in music signals", IEEE TSAP
-2005), only causally: a peak stands out from the median of the last second. The window is the onset
-detector's own and short; its frames count the same samples as those of `edge.features`.
+An onset stands out from the median of the last second (Bello et al., "A tutorial on onset detection
+in music signals", IEEE TSAP 2005), and is told with the first frame that does: who waits for its
+peak, as they do, is 18 ms later and no surer (0.856 either way on the same segments). The middle
+of that frame lies within 10 ms of a hammer's strike, most times, and within half a window of any.
+The window is the onset detector's own and short; its frames count the same samples as those of
+`edge.features`.
 """
 
 from __future__ import annotations
@@ -46,14 +49,8 @@ Positive = Annotated[float, msgspec.Meta(gt=0.0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
-# A struck string's spectrum grows for some milliseconds, so its strength peaks about 13 ms later
-# than that of a tone that begins abruptly (median over rendered segments, `training.worth`). Half
-# of it is taken out of the reported times: both kinds of sound are then placed within 8 ms.
-_ATTACK_S = 0.0065
-
-
 class OnsetParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
-    """How the flux is made and how its peaks become onsets.
+    """How the flux is made and how its rises become onsets.
 
     Attributes
     ----------
@@ -158,23 +155,6 @@ class OnsetParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, d
         weight = centre**self.tilt
         return np.asarray(weight / weight.sum(), np.float32)
 
-    @cached_property
-    def peak_delay_samples(self) -> float:
-        """How far after a sound's first sample the strength of its onset peaks.
-
-        Measured once on a tone that begins abruptly and decays, since it depends on the window, the
-        lag and the power; then half a hammer's rise is added. Taken out of every reported time.
-        """
-        start = 16 * self.hop_samples + 37
-        t = np.arange(32 * self.hop_samples - start) / self.sample_rate_hz
-        partials = np.sin(2 * np.pi * 330 * np.outer(np.arange(1, 9), t)).sum(axis=0) / 16
-        tone = np.concatenate([np.zeros(start), partials * np.exp(-3 * t)]).astype(np.float32)
-        strength = onset_strength(tone, self)
-        k = int(np.argmax(strength))
-        before, peak, after = (float(s) for s in strength[k - 1 : k + 2])
-        top = (k + _parabola_top(before, peak, after)) * self.hop_samples
-        return top - start + _ATTACK_S * self.sample_rate_hz
-
 
 class Onset(NamedTuple):
     """Something was struck.
@@ -184,7 +164,7 @@ class Onset(NamedTuple):
     sample : int
         The sample of the stream at which the sound began.
     strength : float
-        Flux at the peak, at most about 1.
+        Flux of the first frame that stood out, at most about 1.
     known_sample : int
         How many samples of the stream had to be heard for it.
     """
@@ -214,9 +194,8 @@ def onset_strength(samples: Float32, parameters: OnsetParameters) -> Float32:
 
 
 def pick_onsets(strength: Float32, parameters: OnsetParameters) -> list[Onset]:
-    """The peaks of the strength, shape (frames,), that stand out from what went before."""
-    picker = _Picker(parameters)
-    return picker.push(strength) + picker.push(np.zeros(1, np.float32))
+    """Where the strength, shape (frames,), rises and stands out from what went before."""
+    return _Picker(parameters).push(strength)
 
 
 class FluxStream:
@@ -300,8 +279,8 @@ def _scaled_bands(frames: Float32, parameters: OnsetParameters) -> Float32:
 class OnsetStream:
     """Onsets, as samples arrive in blocks of any size.
 
-    An onset is given once the frame after its peak is complete: with the standard parameters when
-    at most 40 ms of its own sound have been heard.
+    An onset is given with the first frame that shows it: with the standard parameters when 18 ms
+    of its own sound have been heard at the median, 38 ms at the 95th percentile.
     """
 
     def __init__(self, parameters: OnsetParameters) -> None:
@@ -320,7 +299,6 @@ class OnsetStream:
     def flush(self) -> list[Onset]:
         """End the signal."""
         onsets = self._picker.push(self._flux.flush())
-        onsets += self._picker.push(np.zeros(1, np.float32))
         self.reset()
         return onsets
 
@@ -346,7 +324,7 @@ class _RunningMedian:
 
 
 class _Picker:
-    """Causal peak picking: a peak is judged when its right neighbour is known."""
+    """Causal picking: an onset is known with the first frame that stands out, peak or not."""
 
     def __init__(self, parameters: OnsetParameters) -> None:
         self.parameters = parameters
@@ -358,40 +336,37 @@ class _Picker:
         self._before = self._at = 0.0
         self._frame = 0
         self._last_sample = -float("inf")
+        self._told = False
         self._shadow = 0.0
         half_life_frames = p.shadow_half_life_s * p.sample_rate_hz / p.hop_samples
         self._shadow_decay = 0.5 ** (1 / half_life_frames)
 
     def push(self, strength: Float32) -> list[Onset]:
         found: list[Onset] = []
-        for value in strength:
-            onset = self._judge(float(value))
+        for value in map(float, strength):
+            onset = self._judge(value)
             if onset is not None:
                 found.append(onset)
             self._median.add(self._before)
             self._shadow *= self._shadow_decay
-            self._before, self._at = self._at, float(value)
+            self._before, self._at = self._at, value
             self._frame += 1
         return found
 
-    def _judge(self, after: float) -> Onset | None:
-        """The onset at the frame before, if it is one; the median is of the frames before that."""
+    def _judge(self, strength: float) -> Onset | None:
+        """The onset that this frame shows first, if it does; one rise is one onset."""
         p = self.parameters
+        rises = strength > self._at
+        self._told = self._told and rises
+        if self._told:
+            self._shadow = max(self._shadow, strength)
+        sample = self._frame * p.hop_samples
         needed = p.median_factor * self._median.value + p.least_strength
         needed = max(needed, p.shadow_fraction * self._shadow)
-        if not (self._before < self._at >= after and self._at > needed):
+        apart = sample - self._last_sample >= p.spacing_samples
+        if self._told or not (rises and apart and strength > needed):
             return None
-        top = self._frame - 1 + _parabola_top(self._before, self._at, after)
-        sample = top * p.hop_samples - p.peak_delay_samples
-        if sample - self._last_sample < p.spacing_samples:
-            return None
+        self._told = True
         self._last_sample = sample
-        self._shadow = self._at
-        known_sample = self._frame * p.hop_samples + p.half_window_samples
-        return Onset(max(0, round(sample)), self._at, known_sample)
-
-
-def _parabola_top(before: float, peak: float, after: float) -> float:
-    """Where, in frames from the middle one, a parabola through three strengths has its top."""
-    bend = before - 2 * peak + after
-    return 0.0 if bend >= 0 else 0.5 * (before - after) / bend
+        self._shadow = strength
+        return Onset(sample, strength, sample + p.half_window_samples)

@@ -33,10 +33,10 @@ from edge.tuning import CONCERT_PITCH, Tuning
 Float32 = NDArray[np.float32]
 
 # So much after a strike the middle of the last frame lies that a guess uses, or up to a hop later.
-# With half a window of 64 ms behind it, this is what 150 ms allow, blocks of 20 ms included. And
+# With half a window of 64 ms behind it, this is what 150 ms allow, blocks of 10 ms included. And
 # guesses that are less sure are not made: 0.5 is a peak that just passes its threshold.
 # ``python -m benchmarks.provisional --sweep`` prints what other values are worth.
-ATTACK_S = 0.035
+ATTACK_S = 0.03
 LEAST_CONFIDENCE = 0.55
 # Keys of a chord that sound so much after its strike are asked for as well. Answers for later ones
 # would take more runs of the model, and what was not yet heard is not found.

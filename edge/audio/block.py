@@ -16,8 +16,8 @@ from edge.note import NoteUpdate, PedalEvent
 STREAM_RATE_HZ = 16_000
 """Rate of every stream: what the front end of the note models hears."""
 
-BLOCK_S = 0.02
-"""Seconds of sound in one live block: short beside the 300 ms a note may take to arrive."""
+BLOCK_S = 0.01
+"""Seconds of sound in one live block: what is provisional must not wait for the rest of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,11 @@ from edge.audio.source import SourceEvent, SourceEventKind
 from edge.errors import DeviceError
 from edge.midi import choose_by_name
 
-RING_BLOCKS = 100
+RING_BLOCKS = 200
 """Room between the callback and the reader: two seconds."""
+
+CLOCK_SLACK_S = 0.02
+"""A callback may come so much late though no sound was lost."""
 
 FIRST_CALLBACK_S = 5.0
 LOST_AFTER_S = 1.0
@@ -277,7 +280,7 @@ class MicrophoneSource:
         skipped_frames = 0
         expected_frame = 0
         while not self._stopped.is_set():
-            captured = ring.read(BLOCK_S * 5)
+            captured = ring.read(BLOCK_S * 10)
             if captured is None:
                 if self._is_lost(ring, opened_s):
                     break
@@ -318,7 +321,7 @@ class MicrophoneSource:
         counted = captured.start_frame + skipped_frames + len(captured.frames)
         counted_s = base_sample / STREAM_RATE_HZ + counted / rate_hz
         late_s = captured.arrived_s - self._origin_s - counted_s
-        return round(late_s * rate_hz) if late_s > BLOCK_S else 0
+        return round(late_s * rate_hz) if late_s > CLOCK_SLACK_S else 0
 
     def _keep_time(self, arrived_s: float, base_sample: int, end_frame: int) -> None:
         """Sound never arrives early, so the earliest arrival tells best when the stream began."""
