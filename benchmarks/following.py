@@ -11,25 +11,36 @@ without a note lies between its neighbours. On the one performance whose publish
 was compared by hand, 55 of 56 beats lie within 20 ms of it. No more than ``--seconds`` of each
 performance is followed.
 
-A beat counts as followed within 100 ms when the position published as it sounds lies no more
-than that from it, in the player's own time. Published means: from the notes struck up to that
-moment, the beat's own among them if it has any; ``ahead`` leaves those out, and so measures
-the tempo model alone. Who is lost follows nothing.
+Everything goes the way it goes in ``sostenuto listen --piece``: the recogniser hears blocks and
+says positions, of which at most four a second are published. A beat counts as followed within
+100 ms when the last position that was published until the beat sounded, carried on to that
+moment as `Position` says that a reader may, lies no more than that from it, in the player's own
+time. A keyboard tells of a note as it is struck, so the beat's own notes are known; ``ahead``
+leaves out what was published in the last 15 ms, and so measures the tempo model alone. An ear
+tells of a note a quarter of a second later: there every beat is foretold. Who is lost, or has
+said nothing yet, follows nothing.
+
+``rendered`` are the same performances on a piano that no model was trained on (fluidsynth with
+TimGM6mb, Debian's timgm6mb-soundfont), through the default ear.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import re
+import shutil
+import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mido
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -37,11 +48,16 @@ from rich.progress import track
 
 from benchmarks.places import EVALUATION, ROOT
 from converters.catalogue import read_score
-from edge.following import FollowedScore, Follower
-from edge.matching import Piece, Score
+from edge.audio.block import STREAM_RATE_HZ, Block, MidiBlock
+from edge.audio.file import AudioFile
+from edge.ear import Ear, load_ear
+from edge.following import FollowedScore, PieceFollower, Position
+from edge.matching import Catalogue, Piece, Score
 from edge.matching.chords import chords_of_notes, held_keys
-from edge.midi import read_midi
-from edge.note import NoteEvent
+from edge.midi import read_midi, timed_messages
+from edge.note import NoteEvent, NoteState, NoteUpdate
+from edge.publish.pace import PositionPace
+from edge.recogniser import NoEar, Recogniser
 
 PERFORMANCES = EVALUATION / "performances"
 CACHE = ROOT / ".cache" / "following"
@@ -52,8 +68,15 @@ MARGIN_S = 20.0
 """What is aligned beyond what is asked about, so that the end of the alignment is not."""
 LONGEST_GAP_BEATS = 2.5
 """Beats without notes farther than this from an anchor are not asked about."""
-JUST_BEFORE_S = 0.015
+TICK_S = 0.05
+"""A silent keyboard says so often that time goes on."""
+AT_ONCE_S = 1e-3
+JUST_BEFORE_S = -0.015
+"""What was published until so long after a beat was published as it sounded; or just before."""
+SOUNDFONT = Path("/usr/share/sounds/sf2/TimGM6mb.sf2")
+RENDERED_GAIN = 0.6
 
+_TICK = round(TICK_S * STREAM_RATE_HZ)
 _SNOTE = re.compile(
     r"snote\([^,]+,\[(\w),([n#bx]+)\],(-?\d+),(-?\d+):[^,]+,[^,]+,[^,]+,(-?[\d.]+),(-?[\d.]+),"
     r".*?\)-(?:note\([^,]+,\d+,(\d+),.*|.*)"
@@ -66,11 +89,12 @@ _ACCIDENTALS = {"n": 0, "#": 1, "b": -1, "x": 2, "##": 2, "bb": -2}
 class Annotated:
     """A performance and where its beats are.
 
-    ``beat_s`` when each sounds, ``beat_quarters`` where it stands in the score; float64,
-    shape (beats,), rising.
+    ``midi`` is the file it is in, ``notes`` are its notes; ``beat_s`` when each beat sounds,
+    ``beat_quarters`` where it stands in the score; float64, shape (beats,), rising.
     """
 
     name: str
+    midi: Path
     score: Score
     notes: tuple[NoteEvent, ...]
     beat_s: NDArray[np.float64]
@@ -93,7 +117,7 @@ def asap(count: int, seconds: float, seed: int) -> Iterator[Annotated]:
         notes = read_midi(folder / row["path"]).notes
         until_s = notes[0].onset_s + seconds + MARGIN_S
         anchors = _aligned(score, [note for note in notes if note.onset_s < until_s])
-        yield Annotated(row["path"], score, notes, *_beats(score, *anchors))
+        yield Annotated(row["path"], folder / row["path"], score, notes, *_beats(score, *anchors))
 
 
 def vienna(count: int, seed: int) -> Iterator[Annotated]:
@@ -110,7 +134,7 @@ def vienna(count: int, seed: int) -> Iterator[Annotated]:
         where, first = np.unique(quarters, return_inverse=True)
         at_s = np.full(where.size, np.inf)
         np.minimum.at(at_s, first, struck_s)
-        yield Annotated(path.stem, score, notes, *_beats(score, where, at_s))
+        yield Annotated(path.stem, midi, score, notes, *_beats(score, where, at_s))
 
 
 def _match_file(text: str, name: str) -> tuple[Score, NDArray[np.float64], NDArray[np.float64]]:
@@ -206,38 +230,118 @@ def _beats(
     return np.interp(kept, quarters, at_s), kept
 
 
-def followed(performance: Annotated, seconds: float, ahead: bool = False) -> dict[str, Any]:
-    """Errors at the beats, and the cost of a note, over the first ``seconds``."""
+# --- what is published, and how right it is ----------------------------------------------------
+
+Published = tuple[float, Position]
+"""The second of the stream at which a position was published, and the position."""
+
+
+def keyboard_blocks(notes: Iterable[NoteEvent], until_s: float) -> Iterator[MidiBlock]:
+    """Notes as a keyboard says them, each as it is struck, and a tick where it is silent."""
+    struck = sorted((note.onset_s, note.pitch_midi, note) for note in notes)
+    moments = [(np.ceil(at_s * STREAM_RATE_HZ), note) for at_s, _, note in struck if at_s < until_s]
+    ticks = [(float(tick), None) for tick in range(0, round(until_s * STREAM_RATE_HZ), _TICK)]
+    for number, (sample, note) in enumerate(sorted([*moments, *ticks], key=lambda each: each[0])):
+        events = () if note is None else (NoteUpdate(number, NoteState.CONFIRMED, note),)
+        yield MidiBlock(int(sample), events)
+
+
+def rendered_blocks(midi: Path, until_s: float) -> Iterator[Block]:
+    """A performance on a piano that no model was trained on, until this second of it."""
+    name = hashlib.sha256(f"{midi.name} {midi.stat().st_size} {until_s:.3f}".encode()).hexdigest()
+    path = CACHE / "rendered" / f"{name[:16]}.wav"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        keys = mido.MidiFile(ticks_per_beat=5000)
+        track = keys.add_track("")
+        before_s = 0.0
+        for at_s, message in timed_messages(midi):
+            kinds = ("note_on", "note_off", "control_change")
+            if message.type in kinds and at_s < until_s:
+                ticks = round(at_s * 1e4) - round(before_s * 1e4)
+                track.append(message.copy(channel=0, time=ticks))
+                before_s = at_s
+        keys.save(path.with_suffix(".mid"))
+        half = path.with_suffix(".part")
+        command = ["fluidsynth", "-niq", "-g", str(RENDERED_GAIN), "-F", str(half), "-T", "wav"]
+        subprocess.run([*command, str(SOUNDFONT), str(path.with_suffix(".mid"))], check=True)
+        half.replace(path)
+    with AudioFile(path) as recording:
+        yield from recording.blocks()
+
+
+def published(
+    score: Score, ear: Ear, blocks: Iterable[Block | MidiBlock]
+) -> tuple[list[Published], float]:
+    """What a device publishes of the place in a chosen piece; and CPU seconds a note without ear.
+
+    Everything but the broker: recogniser and pace as in `edge.listen`.
+    """
+    latency_s = ear.lookahead_samples / ear.sample_rate_hz
+    pieces = PieceFollower(Catalogue.from_scores([score]), latency_s, score.piece.piece_id)
+    recogniser, pace = Recogniser(ear, pieces), PositionPace()
+    told: list[Published] = []
+    notes, taken_s = 0, 0.0
+    for block in blocks:
+        began_s = time.perf_counter()
+        events = recogniser.push(block)
+        taken_s += time.perf_counter() - began_s
+        positions = [event for event in events if isinstance(event, Position)]
+        notes += len(positions)
+        now_s = block.end_sample / STREAM_RATE_HZ
+        told += [(now_s, position) for position in pace.push(positions, now_s)]
+    return told, taken_s / max(notes, 1)
+
+
+def errors_s(
+    performance: Annotated, told: list[Published], seconds: float, until_s: float = AT_ONCE_S
+) -> NDArray[np.float64]:
+    """How far off the place was as each beat sounded, in the player's time; infinite: unknown.
+
+    ``until_s`` after the beat is the last moment at which a position counts as published.
+    """
     score = FollowedScore.of_score(performance.score)
     origin = min(0.0, float(performance.score.onset_quarters[0]))
     origin = min(origin, float(performance.score.bar_quarters[0]))
-    follower = Follower(score, float(performance.beat_quarters[0]) - origin)
-    until_s = performance.notes[0].onset_s + seconds
-    asked = performance.beat_s < until_s
+    asked = performance.beat_s < performance.notes[0].onset_s + seconds
     beat_s, quarters = performance.beat_s[asked], performance.beat_quarters[asked] - origin
     written_s = np.array([score.seconds_at(each) for each in quarters])
     pace = np.maximum(np.gradient(written_s, beat_s), 0.05) if beat_s.size > 1 else np.ones(1)
-    pending = iter(sorted(performance.notes, key=lambda n: (n.onset_s, n.pitch_midi)))
-    note = next(pending, None)
-    errors_s, lost, pushed, taken_s = [], 0, 0, 0.0
-    for moment_s, place_s, speed in zip(beat_s, written_s, pace, strict=True):
-        latest_s = moment_s - JUST_BEFORE_S if ahead else moment_s + 1e-3
-        while note is not None and note.onset_s <= latest_s:
-            began_s = time.perf_counter()
-            follower.push(note)
-            taken_s += time.perf_counter() - began_s
-            pushed += 1
-            note = next(pending, None)
-        position = follower.position_at(float(moment_s))
-        lost += position.lost
-        off_s = abs(score.seconds_at(position.quarters) - place_s) / speed
-        errors_s.append(np.inf if position.lost else off_s)
+    at_s = np.array([moment_s for moment_s, _ in told])
+    newest = np.searchsorted(at_s, beat_s + until_s, side="right") - 1
+    found = np.full(beat_s.size, np.inf)
+    for beat, number in enumerate(newest):
+        if number >= 0 and not (position := told[number][1]).lost:
+            here_s = score.seconds_at(position.quarters_at(float(beat_s[beat])))
+            found[beat] = abs(here_s - written_s[beat]) / pace[beat]
+    return found
+
+
+def followed(performance: Annotated, seconds: float, ear: Ear | None) -> dict[str, Any]:
+    """Shares of the beats of the first ``seconds``; as played, and rendered if there is an ear."""
+    until_s = performance.notes[0].onset_s + seconds
+    told, s_a_note = published(
+        performance.score, NoEar(), keyboard_blocks(performance.notes, until_s)
+    )
+    ways = {"as played": errors_s(performance, told, seconds)}
+    ways["ahead"] = errors_s(performance, told, seconds, JUST_BEFORE_S)
+    if ear is not None:
+        ear.reset()
+        told, _ = published(performance.score, ear, rendered_blocks(performance.midi, until_s))
+        ways["rendered"] = errors_s(performance, told, seconds)
     return {
-        "beats": len(errors_s),
-        "within_100_ms": float(np.mean(np.array(errors_s) <= 0.1)),
-        "within_300_ms": float(np.mean(np.array(errors_s) <= 0.3)),
-        "lost": lost / len(errors_s),
-        "us_a_note": 1e6 * taken_s / max(pushed, 1),
+        "name": performance.name,
+        "beats": ways["as played"].size,
+        "us_a_note": 1e6 * s_a_note,
+        **{way: _shares(found) for way, found in ways.items()},
+    }
+
+
+def _shares(found_s: NDArray[np.float64]) -> dict[str, float]:
+    return {
+        "within_100_ms": float(np.mean(found_s <= 0.1)),
+        "within_300_ms": float(np.mean(found_s <= 0.3)),
+        "lost": float(np.mean(np.isinf(found_s))),
     }
 
 
@@ -252,11 +356,16 @@ def _unpacked(name: str, archive: Path) -> Path:
 
 
 def measure(
-    performances: int, seconds: float, seed: int = 1, each: bool = False
+    performances: int, seconds: float, seed: int = 1, by_ear: bool = True, each: bool = False
 ) -> dict[str, Any] | None:
-    """Means over beats of each collection; None where the data is not beside the project."""
+    """Means over the beats of each collection; None where the data is not beside the project."""
     if not (PERFORMANCES / "asap_dev.tar.xz").exists():
         return None
+    console = Console(stderr=True)
+    if by_ear and not (shutil.which("fluidsynth") and SOUNDFONT.exists()):
+        console.print("rendered left out: apt-get install fluidsynth timgm6mb-soundfont")
+        by_ear = False
+    ear = load_ear() if by_ear else None
     told: dict[str, Any] = {}
     collections = (
         ("vienna4x22", vienna(performances, seed)),
@@ -264,23 +373,24 @@ def measure(
     )
     for name, collection in collections:
         results: list[dict[str, Any]] = []
-        aheads = []
-        console = Console(stderr=True)
         for performance in track(collection, name, total=performances, console=console):
             if performance.beat_s.size < 2 or performance.beat_s[0] > seconds:
                 continue
-            results.append(followed(performance, seconds) | {"name": performance.name})
-            aheads.append(followed(performance, seconds, ahead=True))
+            results.append(followed(performance, seconds, ear))
             if each:
                 console.print(results[-1])
         weight = [result["beats"] for result in results]
-        told[name] = {"performances": len(results), "beats": sum(weight)} | {
-            key: float(np.average([result[key] for result in results], weights=weight))
-            for key in ("within_100_ms", "within_300_ms", "lost", "us_a_note")
+        ways = [key for key, value in results[0].items() if isinstance(value, dict)]
+        told[name] = {
+            "performances": len(results),
+            "beats": sum(weight),
+            "us_a_note": float(np.average([r["us_a_note"] for r in results], weights=weight)),
         }
-        told[name]["ahead_within_100_ms"] = float(
-            np.average([result["within_100_ms"] for result in aheads], weights=weight)
-        )
+        for way in ways:
+            told[name][way] = {
+                key: float(np.average([result[way][key] for result in results], weights=weight))
+                for key in results[0][way]
+            }
     return told
 
 
@@ -289,10 +399,11 @@ if __name__ == "__main__":
     parser.add_argument("--performances", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--as-played", action="store_true", help="leave out what is rendered")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--each", action="store_true", help="a line for every performance")
     given = parser.parse_args()
-    found = measure(given.performances, given.seconds, given.seed, given.each)
+    found = measure(given.performances, given.seconds, given.seed, not given.as_played, given.each)
     if found is None:
         Console(stderr=True).print(f"following left out: no performances in {PERFORMANCES}")
     elif given.json:

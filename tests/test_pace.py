@@ -14,7 +14,7 @@ HERE = Position(1.0, 4.0, 2, 1.0, 120.0, 1.0, 0.9, False, "elise", 2.0, 1.5, 4.0
 
 
 def at(t_s: float, bar: int = 2, *, lost: bool = False, piece_id: str = "elise") -> Position:
-    return replace(HERE, t_s=t_s, bar=bar, lost=lost, piece_id=piece_id)
+    return replace(HERE, t_s=t_s, until_s=t_s + 0.6, bar=bar, lost=lost, piece_id=piece_id)
 
 
 def test_the_first_is_told_at_once_and_the_newest_of_those_that_follow_in_its_time() -> None:
@@ -25,6 +25,22 @@ def test_the_first_is_told_at_once_and_the_newest_of_those_that_follow_in_its_ti
     assert pace.push([], 1.24) == []
     assert pace.push([], 1.25) == [at(1.2)]
     assert pace.push([], 9.0) == []
+
+
+def test_a_place_is_carried_on_until_the_next_can_be_told_and_then_waits() -> None:
+    pace = PositionPace()
+    fast = replace(at(1.0), until_s=1.1)
+    assert pace.push([fast], 1.05) == [replace(fast, until_s=1.3)]
+    assert pace.push([], 1.2) == []
+    assert pace.push([], 1.31) == [fast]
+    assert pace.push([], 2.0) == []
+
+
+def test_while_notes_come_nothing_is_told_twice() -> None:
+    pace = PositionPace()
+    played = [replace(at(tick / 10), until_s=tick / 10 + 0.1) for tick in range(10, 30)]
+    told = [p for position in played for p in pace.push([position], position.t_s)]
+    assert [position.t_s for position in told] == sorted({position.t_s for position in told})
 
 
 def test_losing_the_place_is_told_at_once_and_once_with_the_last_sure_bar() -> None:
