@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from edge.errors import UsageError
+from edge.publish.address import BrokerAddress, Tls, shown
 from edge.publish.health import HEALTH_S
 
 
@@ -32,7 +34,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     midi_out_provisional: bool = False
     """Send provisional notes to it too."""
     broker: str | None = None
-    """``mqtt://[user[:password]@]host[:port]``."""
+    """``mqtt://[user[:password]@]host[:port]``; mqtts, ws and wss likewise."""
+    broker_password_file: str | None = None
+    """File with the password and nothing else, so that it stands in no process list."""
+    broker_ca: str | None = None
+    """Authority that signed the broker's certificate, PEM; the system's unless given."""
+    broker_certificate: str | None = None
+    """This device's own certificate, PEM, where the broker asks for one."""
+    broker_key: str | None = None
+    """Its key, PEM, without a passphrase; in the certificate's file unless given."""
+    broker_mqtt: Literal["5", "3.1.1"] | None = None
+    """Version of MQTT; 5 is tried first and 3.1.1 then unless given."""
     wait_for_broker: bool = False
     """Go on trying when the broker is not there at the start, as a service should."""
     model: str | None = None
@@ -76,6 +88,47 @@ def read_settings(path: str | Path) -> Settings:
         return msgspec.convert(table, Settings)
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {_in_words(str(error))}") from error
+
+
+def broker_address(url: str, settings: Settings) -> BrokerAddress:
+    """The broker at ``url``, with what ``settings`` say of password, certificates and version.
+
+    Raises
+    ------
+    UsageError
+        Not a broker, a file that cannot be used, or settings for TLS on a broker without it.
+    """
+    address = BrokerAddress.parse(url)
+    if settings.broker_password_file is not None:
+        if address.username is None:
+            raise UsageError(f"broker_password_file needs a user in the broker {shown(url)!r}")
+        address = replace(address, password=_password_in(Path(settings.broker_password_file)))
+    if settings.broker_mqtt == "3.1.1":
+        address = replace(address, speaks_mqtt5=False)
+    ca, certificate, key = (
+        None if name is None else Path(name)
+        for name in (settings.broker_ca, settings.broker_certificate, settings.broker_key)
+    )
+    if (ca, certificate, key) == (None, None, None):
+        return address
+    if address.tls is None:
+        raise UsageError(
+            f"broker {shown(url)!r} is without TLS, and certificates are given; "
+            "write mqtts:// or wss://"
+        )
+    if key is not None and certificate is None:
+        raise UsageError("broker_key is given without broker_certificate; give both")
+    tls = Tls(ca, certificate, key)
+    tls.context()
+    return replace(address, tls=tls)
+
+
+def _password_in(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no UTF-8"
+        raise UsageError(f"broker_password_file {str(path)!r}: {reason}") from None
 
 
 def _in_words(validation: str) -> str:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edge.errors import UsageError
 from edge.messages import check_device_name
-from edge.publish.address import BrokerAddress, client_id, default_device_name, hardware_id
+from edge.publish.address import BrokerAddress, Tls, client_id, default_device_name, hardware_id
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,9 @@ def test_a_broker_is_read(text, address):
         "mqtt://host?x=1",
         "mqtt://:secret@host",
         "mqtt://a host",
-        "mqtts://host",
-        "ws://host:9001",
+        "mqtts://host/topic",
+        "wss://host/a b",
+        "ws://host/mqtt?x=1",
         "mqtt://[::1",
     ],
 )
@@ -54,12 +55,23 @@ def test_what_is_no_broker_is_refused_in_one_line_that_shows_the_form(text):
     assert "\n" not in str(error.value)
 
 
-def test_tls_and_websockets_are_said_to_be_missing_and_not_unknown():
-    with pytest.raises(UsageError, match="mqtts:// is not served yet"):
-        BrokerAddress.parse("mqtts://host")
+def test_tls_and_websockets_are_read_with_the_ports_of_each():
+    assert BrokerAddress.parse("mqtts://host") == BrokerAddress("host", 8883, tls=Tls())
+    assert BrokerAddress.parse("ws://host:9001") == BrokerAddress("host", 9001, path="/mqtt")
+    assert BrokerAddress.parse("wss://c@host/x") == BrokerAddress(
+        "host", 443, "c", tls=Tls(), path="/x"
+    )
 
 
-@pytest.mark.parametrize("text", ["mqtt://clara:secret@host:x", "mqtts://clara:secret@host"])
+@pytest.mark.parametrize(
+    "text",
+    ["mqtt://host:1883", "mqtts://clara@host:8883", "ws://host:9001", "wss://[::1]:443/door"],
+)
+def test_an_address_is_shown_as_it_is_written(text):
+    assert str(BrokerAddress.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["mqtt://clara:secret@host:x", "mqtts://clara:secret@host/x"])
 def test_no_password_is_ever_shown(text):
     with pytest.raises(UsageError) as error:
         BrokerAddress.parse(text)

@@ -158,7 +158,8 @@ def listen(
         typer.Option(
             "--broker",
             metavar="URL",
-            help="mqtt://[user[:password]@]host[:port].  [default: mqtt://localhost]",
+            help="mqtt://[user[:password]@]host[:port]; mqtts, ws and wss likewise.  "
+            "[default: mqtt://localhost]",
         ),
     ] = None,
     embedded_broker: Annotated[

@@ -53,7 +53,7 @@ from edge.note import NoteState
 from edge.publish.address import BrokerAddress, default_device_name
 from edge.publish.publisher import Publisher
 from edge.recogniser import Recogniser, load_recogniser
-from edge.settings import Settings, read_settings
+from edge.settings import Settings, broker_address, read_settings
 
 DEFAULT_BROKER = "mqtt://localhost"
 
@@ -261,7 +261,7 @@ def a_broker(options: ListenOptions, settings: Settings) -> Iterator[BrokerAddre
         with EmbeddedBroker() as embedded:
             yield embedded.address
     else:
-        yield BrokerAddress.parse(options.broker or settings.broker or DEFAULT_BROKER)
+        yield broker_address(options.broker or settings.broker or DEFAULT_BROKER, settings)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -41,6 +41,7 @@ from edge.publish.clock import Stamp, WallClock
 from edge.publish.connection import (
     CONNECT_TIMEOUT_S,
     Connection,
+    Guest,
     LoginRefusedError,
     ProtocolRefusedError,
     Waker,
@@ -139,6 +140,8 @@ class Publisher:
         The MQTT client id; from the hardware unless given.
     live_s : float, optional
         How long a live message waits for the broker, in seconds.
+    guests : sequence of Guest, optional
+        Others who speak and listen through the same connection.
     """
 
     def __init__(
@@ -150,6 +153,7 @@ class Publisher:
         now: Callable[[], Stamp] | None = None,
         identity: str | None = None,
         live_s: float = LIVE_S,
+        guests: Sequence[Guest] = (),
     ) -> None:
         self.boot = uuid.uuid4().hex
         self.device = check_device_name(device)
@@ -170,6 +174,8 @@ class Publisher:
         self._waker = Waker()
 
         # The thread's own.
+        self._guests = tuple(guests)
+        self._to_retain: deque[tuple[str, bytes]] = deque()
         self._lanes = Lanes(MemoryOutbox() if outbox is None else outbox, self._drops, live_s)
         self._unacknowledged: dict[int, tuple[Outgoing | None, float]] = {}
         five = broker is None or broker.speaks_mqtt5
@@ -358,6 +364,7 @@ class Publisher:
             full_topic(self.device, "availability"),
             self._waker,
             self._acknowledged,
+            self._received,
         )
         try:
             connection.open(self._time_left_s(CONNECT_TIMEOUT_S))
@@ -382,6 +389,9 @@ class Publisher:
         self._connections += 1
         self._lanes.connected()
         self._say(connection, Availability.ONLINE)
+        connection.subscribe(tuple(topic for guest in self._guests for topic in guest.topics))
+        self._to_retain.clear()
+        self._to_retain.extend(each for guest in self._guests for each in guest.greeting())
         self._online.set()
         self._answered.set()
         self._send_what_may_go(connection)
@@ -392,7 +402,14 @@ class Publisher:
         mid = connection.send(where, word.encode(), topic.qos, topic.retain)
         self._unacknowledged[mid] = (None, time.monotonic())
 
+    def _received(self, topic: str, payload: bytes, retain: bool) -> None:
+        for guest in self._guests:
+            self._to_retain.extend(guest.received(topic, payload, retain))
+
     def _send_what_may_go(self, connection: Connection) -> None:
+        while self._to_retain and connection.ready:
+            mid = connection.send(*self._to_retain.popleft(), qos=1, retain=True)
+            self._unacknowledged[mid] = (None, time.monotonic())
         self._sort()
         self._announce_drops()
         while connection.ready:
