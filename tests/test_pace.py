@@ -14,7 +14,7 @@ HERE = Position(1.0, 4.0, 2, 1.0, 120.0, 1.0, 0.9, False, "elise", 2.0, 1.5, 4.0
 
 
 def at(t_s: float, bar: int = 2, *, lost: bool = False, piece_id: str = "elise") -> Position:
-    return replace(HERE, t_s=t_s, until_s=t_s + 0.6, bar=bar, lost=lost, piece_id=piece_id)
+    return replace(HERE, t_s=t_s, until_s=t_s + 1.0, bar=bar, lost=lost, piece_id=piece_id)
 
 
 def test_the_first_is_told_at_once_and_the_newest_of_those_that_follow_in_its_time() -> None:
