@@ -29,8 +29,12 @@ VOTES_OF_A_SINGLE = 8.0
 PLACES_IN_A_PIECE = 2
 """A theme that comes back has votes in both of its places."""
 
-MOST_CHORDS_SEARCHED = 4096
+VOTER_BITS = 12
+MOST_CHORDS_SEARCHED = 2**VOTER_BITS
 """Bound on the played chords of one search; queries are far shorter."""
+
+LIST_BITS = 20
+"""Room for the fingerprints of that many chords."""
 
 POSTINGS_LOOKED_AT = 60_000
 """Bound on the work of one search in one pack: rare fingerprints first, until this many
@@ -82,16 +86,17 @@ def _places_in_pack(
     first_piece: int,
     most: int,
 ) -> list[Place]:
+    pack.let_go()
     place, votes = _votes(codes, played, pack)
     if place.size == 0:
         return []
     together = votes + _next_door(place, votes)
-    best = np.argsort(-together, kind="stable")[: 4 * most]
+    best = _largest(together, 4 * most)
     first_chord = place[best] * DIAGONALS_PER_PLACE
     starts = pack.arrays.piece_chord_start
     # The middle of the two places lies in the piece, even where the first chord does not.
     inside = np.clip(first_chord + DIAGONALS_PER_PLACE, 0, int(starts[-1]) - 1)
-    piece = np.searchsorted(starts, inside, side="right") - 1
+    piece = np.searchsorted(starts, inside.astype(starts.dtype), side="right") - 1
     return [
         Place(
             piece=first_piece + int(piece[index]),
@@ -100,6 +105,15 @@ def _places_in_pack(
         )
         for index in _apart(piece, place[best])[:most]
     ]
+
+
+def _largest(values: NDArray[np.float64], most: int) -> NDArray[np.int64]:
+    """Indices of the largest values, largest first, the first of equal ones first."""
+    if values.size <= most:
+        return np.argsort(-values, kind="stable")
+    bound = np.partition(values, values.size - most)[values.size - most]
+    among = np.flatnonzero(values >= bound)
+    return among[np.argsort(-values[among], kind="stable")[:most]]
 
 
 def _apart(piece: NDArray[np.int64], place: NDArray[np.int64]) -> list[int]:
@@ -117,17 +131,26 @@ def _apart(piece: NDArray[np.int64], place: NDArray[np.int64]) -> list[int]:
 def _votes(
     codes: NDArray[np.uint32], played: NDArray[np.int64], pack: Pack
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The places that were voted for, rising, and their votes."""
+    """The places that were voted for, rising, and their votes.
+
+    A vote is one number, place, voter and list from its highest bits to its lowest. Sorted, the
+    votes of a place lie together, those of one voter in it next to each other, and the rarest
+    fingerprint's before them, which is the one that counts.
+    """
     start, count, voter = _postings(codes, played, pack)
+    if count.size == 0:
+        return np.zeros(0, dtype=np.int64), np.zeros(0)
     index = np.repeat(start - np.cumsum(count) + count, count) + np.arange(int(count.sum()))
-    chord = pack.arrays.posting[index].astype(np.int64)
-    voter = np.repeat(voter, count)
-    weight = np.repeat(np.log(np.maximum(VOTES_OF_A_SINGLE * len(pack.pieces) / count, 2)), count)
-    place = (chord - voter) // DIAGONALS_PER_PLACE
-    # The rarest fingerprints were read first, so a place's first vote of a chord is its best.
-    _, first = np.unique(place * MOST_CHORDS_SEARCHED + voter, return_index=True)
-    distinct, inverse = np.unique(place[first], return_inverse=True)
-    return distinct, np.bincount(inverse, weights=weight[first]).astype(np.float64)
+    weight = np.log(np.maximum(VOTES_OF_A_SINGLE * len(pack.pieces) / count, 2))
+    place = (pack.arrays.posting[index] - np.repeat(voter, count)) // DIAGONALS_PER_PLACE
+    cast = np.repeat((voter << LIST_BITS) | np.arange(count.size), count)
+    cast |= place << (VOTER_BITS + LIST_BITS)
+    cast.sort()
+    counted = cast[np.flatnonzero(np.diff(cast >> LIST_BITS, prepend=cast[0] ^ -1))]
+    place = counted >> (VOTER_BITS + LIST_BITS)
+    first = np.flatnonzero(np.diff(place, prepend=place[0] - 1))
+    votes = np.add.reduceat(weight[counted & (2**LIST_BITS - 1)], first)
+    return place[first], votes
 
 
 def _postings(
