@@ -50,7 +50,7 @@ bench: ## accuracy, speed, memory and delay, as a table and as bench.json
 	$(ONE_THREAD) $(BIN)/python -m benchmarks
 
 .PHONY: peers
-peers: ## Basic Pitch into .peers/: bench and evaluate then measure it beside ours
+peers: ## Basic Pitch and parangonar into .peers/: bench then measures them beside ours
 	@scripts/setup.sh test
 	@scripts/peers.sh
 

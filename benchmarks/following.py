@@ -22,6 +22,12 @@ said nothing yet, follows nothing.
 
 ``rendered`` are the same performances on a piano that no model was trained on (fluidsynth with
 TimGM6mb, Debian's timgm6mb-soundfont), through the default ear.
+
+Where ``make peers`` has put it, parangonar's online aligner (Apache-2.0) is given the same notes
+of the same performances, one at a time. It gives a place in the score for each, without tempo or
+doubt: the place after the last note until the beat sounded is what counts, held until the next.
+So it is beside ours as played only, and ``on_notes`` counts, for both, the beats on which the
+score has a note, where nothing has to be foretold.
 """
 
 from __future__ import annotations
@@ -58,6 +64,8 @@ from edge.midi import read_midi, timed_messages
 from edge.note import NoteEvent, NoteState, NoteUpdate
 from edge.publish.pace import PositionPace
 from edge.recogniser import NoEar, Recogniser
+from training.peers import FOLDER as PEERS
+from training.peers import PYTHON
 
 PERFORMANCES = EVALUATION / "performances"
 CACHE = ROOT / ".cache" / "following"
@@ -236,6 +244,10 @@ Published = tuple[float, Position]
 """The second of the stream at which a position was published, and the position."""
 
 
+def has_parangonar() -> bool:
+    return any(PEERS.glob("venv/lib/python*/site-packages/parangonar"))
+
+
 def keyboard_blocks(notes: Iterable[NoteEvent], until_s: float) -> Iterator[MidiBlock]:
     """Notes as a keyboard says them, each as it is struck, and a tick where it is silent."""
     struck = sorted((note.onset_s, note.pitch_midi, note) for note in notes)
@@ -293,6 +305,11 @@ def published(
     return told, taken_s / max(notes, 1)
 
 
+def _origin(score: Score) -> float:
+    """Where a catalogue begins to count."""
+    return float(min(0.0, score.onset_quarters[0], score.bar_quarters[0]))
+
+
 def errors_s(
     performance: Annotated, told: list[Published], seconds: float, until_s: float = AT_ONCE_S
 ) -> NDArray[np.float64]:
@@ -300,9 +317,7 @@ def errors_s(
 
     ``until_s`` after the beat is the last moment at which a position counts as published.
     """
-    score = FollowedScore.of_score(performance.score)
-    origin = min(0.0, float(performance.score.onset_quarters[0]))
-    origin = min(origin, float(performance.score.bar_quarters[0]))
+    score, origin = FollowedScore.of_score(performance.score), _origin(performance.score)
     asked = performance.beat_s < performance.notes[0].onset_s + seconds
     beat_s, quarters = performance.beat_s[asked], performance.beat_quarters[asked] - origin
     written_s = np.array([score.seconds_at(each) for each in quarters])
@@ -325,16 +340,59 @@ def followed(performance: Annotated, seconds: float, ear: Ear | None) -> dict[st
     )
     ways = {"as played": errors_s(performance, told, seconds)}
     ways["ahead"] = errors_s(performance, told, seconds, JUST_BEFORE_S)
+    on_notes = _on_notes(performance, ways["as played"].size)
+    ways["on_notes"] = ways["as played"][on_notes]
     if ear is not None:
         ear.reset()
         told, _ = published(performance.score, ear, rendered_blocks(performance.midi, until_s))
         ways["rendered"] = errors_s(performance, told, seconds)
+    told_by_peer = {}
+    if has_parangonar():
+        ways["parangonar"], us_a_note = peer_errors_s(performance, seconds)
+        ways["parangonar on_notes"] = ways["parangonar"][on_notes]
+        told_by_peer = {"parangonar_us_a_note": us_a_note}
     return {
         "name": performance.name,
         "beats": ways["as played"].size,
         "us_a_note": 1e6 * s_a_note,
+        **told_by_peer,
         **{way: _shares(found) for way, found in ways.items()},
     }
+
+
+def peer_errors_s(performance: Annotated, seconds: float) -> tuple[NDArray[np.float64], float]:
+    """As `errors_s`, of parangonar; and its microseconds a note."""
+    score = performance.score
+    written = np.stack(
+        (score.onset_quarters, score.duration_quarters, score.pitch_midi.astype(float)), axis=1
+    )
+    until_s = performance.notes[0].onset_s + seconds
+    notes = [(note.onset_s, note.pitch_midi) for note in performance.notes]
+    notes = sorted(each for each in notes if each[0] < until_s)
+    asked = json.dumps({"score": written.tolist(), "notes": notes})
+    script = Path(__file__).with_name("parangonar_process.py")
+    answer = json.loads(
+        subprocess.run(
+            [str(PYTHON), str(script)], input=asked, capture_output=True, text=True, check=True
+        ).stdout
+    )
+    told = [
+        (onset_s, _held(quarters - _origin(score), onset_s))
+        for (onset_s, _), quarters in zip(notes, answer["quarters"], strict=True)
+    ]
+    return errors_s(performance, told, seconds), float(answer["us_a_note"])
+
+
+def _held(quarters: float, t_s: float) -> Position:
+    """A place that stays."""
+    return Position(t_s, quarters, 1, 1.0, 0.0, 1.0, 1.0, False, "", 0.0, t_s, None)
+
+
+def _on_notes(performance: Annotated, beats: int) -> NDArray[np.bool_]:
+    """On which of the first beats the score has a note."""
+    away = performance.beat_quarters[:beats, None] - performance.score.onset_quarters[None, :]
+    on_notes: NDArray[np.bool_] = np.abs(away).min(axis=1) < 1e-3
+    return on_notes
 
 
 def _shares(found_s: NDArray[np.float64]) -> dict[str, float]:
@@ -384,8 +442,9 @@ def measure(
         told[name] = {
             "performances": len(results),
             "beats": sum(weight),
-            "us_a_note": float(np.average([r["us_a_note"] for r in results], weights=weight)),
         }
+        for cost in [key for key in results[0] if key.endswith("us_a_note")]:
+            told[name][cost] = float(np.average([r[cost] for r in results], weights=weight))
         for way in ways:
             told[name][way] = {
                 key: float(np.average([result[way][key] for result in results], weights=weight))
