@@ -31,6 +31,11 @@ class Stamp:
     mono_ms: int
     clock: Clock
 
+    @property
+    def wall_minus_mono_ms(self) -> int:
+        """By how much the wall clock, in ms since 1970, is ahead of the monotonic one."""
+        return round(datetime.fromisoformat(self.t).timestamp() * 1e3) - self.mono_ms
+
 
 def clock_quality() -> Clock:
     """How far the wall clock can be trusted at this moment."""

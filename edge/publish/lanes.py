@@ -5,9 +5,10 @@
 - outbox (`piece`, `session`, `feedback`, `history/notes`, `tags`, `event`): kept until the
   broker has acknowledged them, within bounds.
 
-At every connect the whole retained set goes out again, and what waited goes out before what is
-new: marked as `historical` and never retained, so that an old `piece` cannot take the place
-of the present one.
+At every connect the whole retained set goes out again. What waited goes out before what is new,
+but no faster than its outbox lets it, so that a long absence does not hold up the present: marked
+as `historical` and never retained, so that an old `piece` cannot take the place of the present
+one. And when the last of it is gone, the present one is told once more.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ from dataclasses import dataclass
 
 import msgspec
 
-from edge.messages import Envelope, decode, encode
+from edge.messages import Envelope, EventMessage, decode, encode
+from edge.publish.clock import Stamp
 from edge.publish.outbox import DropLedger, Outbox, Outgoing
 
 LIVE_MESSAGES = 10_000
 LIVE_S = 2.0
 """How many live messages wait for the broker, and for how long. A note that shows on a live
 keyboard later than this misleads; and what else waited longer is `historical`."""
+
+DRAIN_TICK_S = 0.05
+"""How often an outbox that lets through only so much at a time is asked for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +65,11 @@ class Lanes:
         self._drops = drops
         self._live_s = live_s
         self._live: deque[Outgoing] = deque()
-        self._live_on_their_way: dict[tuple[str, int], Outgoing] = {}
+        self._live_on_their_way: dict[tuple[str, str, int], Outgoing] = {}
         self._present: dict[str, Outgoing] = {}
         self._to_present: dict[str, Outgoing] = {}
         self._never_presented: set[str] = set()
+        self._overtaken: set[str] = set()  # retained topics on which the past was just told
 
     def __len__(self) -> int:
         """Messages that the broker does not have yet, as far as is known."""
@@ -73,6 +79,27 @@ class Lanes:
             + len(self._outbox)
             + len(self._never_presented)
         )
+
+    @property
+    def pressing(self) -> int:
+        """Those of them that are to leave now, and not little by little."""
+        return len(self) - len(self._outbox) + self._outbox.pressing
+
+    @property
+    def kept(self) -> int:
+        """Those of them that the next start of the program will send, if this one ends now."""
+        return self._outbox.kept
+
+    def rest_s(self, connected: bool) -> float:
+        """For how long there is nothing to do, if nothing comes in."""
+        drains = connected and self._outbox.draining
+        return min(self._outbox.rest_s, DRAIN_TICK_S if drains else float("inf"))
+
+    def keep(self, stamp: Stamp, *, closing: bool = False) -> list[EventMessage]:
+        """Let the outbox do what is due at ``stamp``; returns what happened to it."""
+        for lost in self._outbox.keep(stamp, closing=closing):
+            self._evicted(lost)
+        return self._outbox.notices()
 
     def accept(self, entry: Outgoing) -> None:
         """Take in a new message."""
@@ -100,14 +127,15 @@ class Lanes:
 
     def _evicted(self, lost: Outgoing) -> None:
         """The outbox is full: what is still the present goes out as such, the rest is gone."""
-        if self._present.get(lost.name) is lost:
-            self._to_present[lost.name] = lost
+        present = self._present.get(lost.name)
+        if present is not None and present.key == lost.key:
+            self._to_present[lost.name] = present
             self._never_presented.add(lost.name)
         else:
             self._drop(lost)
 
     def _drop(self, entry: Outgoing) -> None:
-        self._drops.add(entry.name, entry.seq)
+        self._drops.add(entry.name, entry.seq, boot=entry.boot)
 
     def expire(self, now_s: float) -> None:
         """Drop the live messages that came too late for anybody."""
@@ -137,13 +165,17 @@ class Lanes:
         if self._live and (room or self._live[0].topic.qos == 0):
             entry = self._live.popleft()
             if entry.topic.qos > 0:
-                self._live_on_their_way[entry.name, entry.seq] = entry
+                self._live_on_their_way[entry.key] = entry
             return Dispatch(entry, entry.payload, retain=False)
         if not room:
             return None
         waiting = self._outbox.next()
         if waiting is not None:
             return self._from_outbox(waiting, now_s)
+        if not self._outbox.draining:
+            for name in self._overtaken & self._present.keys():
+                self._to_present[name] = self._present[name]
+            self._overtaken.clear()
         return self._presenting(next(iter(self._to_present))) if self._to_present else None
 
     def _presenting(self, name: str) -> Dispatch:
@@ -153,8 +185,11 @@ class Lanes:
     def _from_outbox(self, entry: Outgoing, now_s: float) -> Dispatch:
         if self._present.get(entry.name) is entry:
             self._to_present.pop(entry.name, None)
+            self._overtaken.discard(entry.name)
             return Dispatch(entry, entry.payload, retain=True)
         late = now_s - entry.made_s > self._live_s
+        if late and entry.topic.retain:
+            self._overtaken.add(entry.name)
         payload = as_historical(entry.name, entry.payload) if late else entry.payload
         return Dispatch(entry, payload, retain=False)
 
@@ -162,7 +197,7 @@ class Lanes:
         """The broker has ``entry``."""
         if entry.topic.through_outbox:
             self._outbox.acknowledge(entry)
-        self._live_on_their_way.pop((entry.name, entry.seq), None)
+        self._live_on_their_way.pop(entry.key, None)
         if self._present.get(entry.name) is entry:
             self._never_presented.discard(entry.name)
 
@@ -172,4 +207,4 @@ class Lanes:
         A refused event is not announced, for that would be another one.
         """
         self.acknowledge(entry)
-        self._drops.add(entry.name, entry.seq, announce=entry.name != "event")
+        self._drops.add(entry.name, entry.seq, announce=entry.name != "event", boot=entry.boot)

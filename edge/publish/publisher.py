@@ -25,6 +25,7 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge.errors import BrokerError
 from edge.messages import (
+    TOPICS,
     Availability,
     DroppedRange,
     Envelope,
@@ -73,6 +74,9 @@ ACKNOWLEDGE_S = 20.0
 ANNOUNCE_DROPS_S = 1.0
 """Gaps are announced at most this often, so that a torrent of drops is no torrent of events."""
 
+ANNOUNCE_UNHEARD_S = 60.0
+"""Without a broker, gaps among what is kept for it are announced this often: into the outbox."""
+
 PERSISTENCE = " (trying again until it works)"
 
 TICK_S = 1.0
@@ -95,13 +99,16 @@ class PublishReport:
     dropped : int
         Messages that were numbered and, as far as is known, did not reach the broker.
     undelivered : int
-        Those of them that were still waiting when time was up.
+        Messages that were still waiting when time was up.
+    kept : int
+        Those of them that lie on the card: the next start sends them, so they are not dropped.
     """
 
     boot: str
     last_seq: dict[str, int]
     dropped: int
     undelivered: int
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +172,7 @@ class Publisher:
         self._lock = threading.Lock()
         self._next_seq: dict[str, int] = {}
         self._inbox: deque[Outgoing] = deque()
-        self._drops = DropLedger()
+        self._drops = DropLedger(self.boot)
         self._closing_at_s: float | None = None
         self._online = threading.Event()
         self._answered = threading.Event()
@@ -250,7 +257,9 @@ class Publisher:
             if self._closing_at_s is not None and not of_our_own:
                 self._drops.add(name, seq)
                 return stamped
-            self._inbox.append(Outgoing(topic, name, seq, encode(stamped), time.monotonic()))
+            payload, made_s = encode(stamped), time.monotonic()
+            entry = Outgoing(topic, name, seq, payload, made_s, self.boot, stamp.mono_ms)
+            self._inbox.append(entry)
             if len(self._inbox) > INBOX_MESSAGES:
                 lost = self._inbox.popleft()
                 self._drops.add(lost.name, lost.seq)
@@ -267,10 +276,11 @@ class Publisher:
             self._thread.join(max(0.0, self._closing_at_s - time.monotonic()))
         else:
             self._waker.close()
-        undelivered = self._queued()
+        undelivered, kept = self._queued(), self._lanes.kept
+        dropped = self._drops.total + undelivered - kept
         with self._lock:
             last_seq = {name: seq - 1 for name, seq in sorted(self._next_seq.items())}
-        return PublishReport(self.boot, last_seq, self._drops.total + undelivered, undelivered)
+        return PublishReport(self.boot, last_seq, dropped, undelivered, kept)
 
     @property
     def counters(self) -> PublisherCounters:
@@ -317,7 +327,17 @@ class Publisher:
             attempt = 0 if lasted else attempt
             delay_s = 0.0 if again_at_once else retry_delay_s(attempt, random.random())
             attempt += 1
+        self._write_down_the_rest()
         self._waker.close()
+
+    def _write_down_the_rest(self) -> None:
+        """The last thing: what was not delivered is on the card for the next start."""
+        try:
+            self._sort()
+            self._keep()
+            self._lanes.keep(self._now(), closing=True)
+        except Exception as error:  # noqa: BLE001 - the program ends in any case
+            self._own_fault(error)
 
     def _own_fault(self, error: Exception) -> None:
         """An error of ours must not end the publishing: it is shown once, then counted."""
@@ -338,7 +358,8 @@ class Publisher:
         """Whether the thread has nothing more to do, or no time."""
         if self._closing_at_s is None:
             return False
-        hopeless = self._connections == 0 and self._trouble is not None
+        nothing_to_lose = self._connections == 0 or self._queued() == self._lanes.kept
+        hopeless = self._trouble is not None and nothing_to_lose
         return hopeless or time.monotonic() >= self._closing_at_s or self._queued() == 0
 
     def _pause(self, delay_s: float) -> None:
@@ -347,8 +368,10 @@ class Publisher:
             if self._closing_at_s is not None:
                 remaining_s = min(remaining_s, CLOSING_RETRY_S)
                 until_s = min(until_s, time.monotonic() + remaining_s)
-            self._waker.wait(min(remaining_s, TICK_S))
+            self._waker.wait(min(remaining_s, TICK_S, self._lanes.rest_s(connected=False)))
             self._sort()
+            self._keep()
+            self._announce_unheard_drops()
             if self._gives_up():
                 return
 
@@ -373,7 +396,8 @@ class Publisher:
                 if connection.lost is not None:
                     raise BrokerError(f"broker {self._broker}: connection lost: {connection.lost}")
                 self._check_acknowledgements()
-                connection.service(self._time_left_s(TICK_S))
+                rest_s = min(TICK_S, self._lanes.rest_s(connected=True))
+                connection.service(self._time_left_s(rest_s))
                 self._send_what_may_go(connection)
         finally:
             connection.abandon()
@@ -412,6 +436,11 @@ class Publisher:
             self._unacknowledged[mid] = (None, time.monotonic())
         self._sort()
         self._announce_drops()
+        self._send(connection)  # what is live does not wait for the card
+        self._keep()
+        self._send(connection)
+
+    def _send(self, connection: Connection) -> None:
         while connection.ready:
             room = len(self._unacknowledged) < connection.window
             dispatch = self._lanes.next(time.monotonic(), room)
@@ -436,13 +465,29 @@ class Publisher:
                 self._own_fault(error)
         self._lanes.expire(time.monotonic())
 
+    def _keep(self) -> None:
+        """Let the outbox write down what came, and tell what happened to it."""
+        for notice in self._lanes.keep(self._now()):
+            log.warning("%s", notice.text)
+            self._number("event", notice, of_our_own=True)
+            self._sort()
+
     def _announce_drops(self) -> None:
         now_s = time.monotonic()
         told_lately = now_s - self._drops_told_s < ANNOUNCE_DROPS_S
         if not self._drops or (told_lately and self._closing_at_s is None):
             return
-        self._drops_told_s = now_s
-        for gap in self._drops.take():
+        self._tell_drops(self._drops.take())
+
+    def _announce_unheard_drops(self) -> None:
+        """Nobody can be told now, but the gaps on the card are not to be forgotten with us."""
+        lately = time.monotonic() - self._drops_told_s < ANNOUNCE_UNHEARD_S
+        if self._drops and self._lanes.kept and not lately:
+            self._tell_drops(self._drops.take(n for n, t in TOPICS.items() if t.through_outbox))
+
+    def _tell_drops(self, gaps: Sequence[DroppedRange]) -> None:
+        self._drops_told_s = time.monotonic()
+        for gap in gaps:
             self._number("event", _drop_event(gap), of_our_own=True)
         self._sort()
 
@@ -476,7 +521,8 @@ class Publisher:
         if self._closing_at_s is None:
             return False
         left_s = self._closing_at_s - time.monotonic()
-        settled = self._queued() == 0 and not self._unacknowledged and not self._drops
+        pressing = len(self._inbox) + self._lanes.pressing
+        settled = pressing == 0 and not self._unacknowledged and not self._drops
         if not settled and left_s > FAREWELL_S:
             return False
         self._say(connection, Availability.OFFLINE)
@@ -493,7 +539,7 @@ def _other_protocol(protocol: MQTTProtocolVersion) -> MQTTProtocolVersion:
 
 
 def _drop_event(gap: DroppedRange) -> EventMessage:
-    numbers = f"{gap.first_seq} to {gap.last_seq}"
+    numbers = f"{gap.first_seq} to {gap.last_seq}{' of an earlier start' if gap.boot else ''}"
     return EventMessage(
         kind=EventKind.MESSAGES_DROPPED,
         severity=Severity.WARNING,
