@@ -125,6 +125,7 @@ class EventKind(StrEnum):
     OUTBOX_FAILED = "outbox_failed"
     OUTBOX_RECOVERED = "outbox_recovered"
     OUTBOX_PUT_ASIDE = "outbox_put_aside"
+    COMMAND_REFUSED = "command_refused"
     UPDATE_COMMITTED = "update_committed"
     UPDATE_ROLLED_BACK = "update_rolled_back"
 
@@ -134,6 +135,29 @@ class ResponseStatus(StrEnum):
 
     OK = "ok"
     ERROR = "error"
+
+
+class Refusal(StrEnum):
+    """Why a command was not carried out."""
+
+    UNKNOWN = "unknown"
+    MALFORMED = "malformed"
+    OVERSIZED = "oversized"
+    RETAINED = "retained"
+    NOT_ALLOWED = "not_allowed"
+    NOT_POSSIBLE = "not_possible"
+    BUSY = "busy"
+    ANSWER_TOO_LARGE = "answer_too_large"
+    FAILED = "failed"
+
+
+class Throttling(StrEnum):
+    """What holds a board's processor back."""
+
+    UNDER_VOLTAGE = "under_voltage"
+    FREQUENCY_CAPPED = "frequency_capped"
+    THROTTLED = "throttled"
+    SOFT_TEMPERATURE_LIMIT = "soft_temperature_limit"
 
 
 # Quantities that several messages share.
@@ -253,6 +277,15 @@ class Percentiles(Struct, frozen=True, kw_only=True):
     count: Annotated[int, about("How many were measured.", ge=1)]
 
 
+class Detail(Struct, frozen=True, kw_only=True):
+    """What of the playing is published live; `history/notes` and `piece` are not touched by it."""
+
+    notes: Annotated[bool, about("Notes that are sure, their ends, and the pedal.")] = True
+    provisional: Annotated[bool, about("Keys that are guessed before it is sure.")] = True
+    strikes: Annotated[bool, about("Strikes, before any key is known.")] = True
+    position: Annotated[bool, about("Bar and beat.")] = True
+
+
 class Health(Envelope, frozen=True, kw_only=True):
     """How the device is, every 60 s. Counts are since the program started."""
 
@@ -284,6 +317,15 @@ class Health(Envelope, frozen=True, kw_only=True):
     temperature_c: Annotated[float | None, about("Of the processor; null if unknown.", "°C")] = None
     disk_free_bytes: Annotated[Count | None, about("Free on the disk.", "bytes")] = None
     memory_bytes: Annotated[Count | None, about("Resident memory.", "bytes")] = None
+    listening: Annotated[
+        bool, about("False while listening is switched off; it stays so through restarts.")
+    ] = True
+    detail: Annotated[Detail | None, about("What is published live.")] = None
+    throttling: Annotated[
+        tuple[Throttling, ...] | None,
+        about("What holds the processor back now; null where the board does not tell."),
+    ] = None
+    commands_refused: Annotated[int, about("Commands that were not carried out.", ge=0)] = 0
 
 
 class NoteMessage(Struct, frozen=True, kw_only=True):
@@ -533,7 +575,7 @@ class EventMessage(Envelope, frozen=True, kw_only=True):
             "What happened: `overrun`, `device_lost`, `device_recovered`, `input_error`, "
             "`source_ended`, `messages_dropped`, `recogniser_error`, `midi_out_lost`, "
             "`midi_out_recovered`, `outbox_failed`, `outbox_recovered`, `outbox_put_aside`, "
-            "`update_committed`, `update_rolled_back`; more will come.",
+            "`command_refused`, `update_committed`, `update_rolled_back`; more will come.",
             pattern="^[a-z][a-z0-9_]*$",
         ),
     ]
@@ -548,13 +590,32 @@ class EventMessage(Envelope, frozen=True, kw_only=True):
     ] = None
 
 
+LEAST_ANSWER_BYTES = 2048
+"""Every refusal fits into this, so an asker cannot ask for less."""
+
+MOST_ANSWER_BYTES = 256 * 1024
+USUAL_ANSWER_BYTES = 64 * 1024
+
+MOST_COMMAND_BYTES = 4096
+"""A command that is larger is refused unread."""
+
+
 class Command(Struct, frozen=True, kw_only=True):
-    """What a dashboard asks for. A retained command is dropped."""
+    """What a dashboard asks for. A retained command is refused."""
 
     value: Annotated[Any, about("What is asked; each command has its own.")] = None
     transaction: Annotated[
         str, about("Chosen by the asker, given back in the answer.", min_length=1, max_length=64)
     ]
+    max_bytes: Annotated[
+        int,
+        about(
+            "The largest answer that the asker takes.",
+            "bytes",
+            ge=LEAST_ANSWER_BYTES,
+            le=MOST_ANSWER_BYTES,
+        ),
+    ] = USUAL_ANSWER_BYTES
 
 
 class Response(Envelope, frozen=True, kw_only=True):
@@ -564,6 +625,133 @@ class Response(Envelope, frozen=True, kw_only=True):
     transaction: Annotated[str, about("As in the command.", min_length=1, max_length=64)]
     data: Annotated[Any, about("The answer, null if there is none.")] = None
     error: Annotated[str | None, about("Why not, one line for people; null when `ok`.")] = None
+    reason: Annotated[Refusal | None, about("Why not, for programs; null when `ok`.")] = None
+
+
+class Listening(Struct, frozen=True, kw_only=True):
+    """Whether the device listens."""
+
+    listening: Annotated[bool, about("False: the microphone is given back.")]
+    kept: Annotated[
+        bool, about("Whether a restart will find it so; false when the disk cannot be written.")
+    ]
+
+
+class ChosenPiece(Struct, frozen=True, kw_only=True):
+    """What is followed."""
+
+    piece_id: Annotated[PieceId | None, about("The piece; null: whatever is recognised.")]
+
+
+class DetailChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be published live; what is null or left out stays as it is."""
+
+    notes: Annotated[bool | None, about("Notes that are sure, their ends, and the pedal.")] = None
+    provisional: Annotated[bool | None, about("Keys that are guessed before it is sure.")] = None
+    strikes: Annotated[bool | None, about("Strikes, before any key is known.")] = None
+    position: Annotated[bool | None, about("Bar and beat.")] = None
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """One thing that the device looked at in itself."""
+
+    name: Annotated[str, about("What was looked at.")]
+    passed: Annotated[bool, about("Whether it is as it should be.")]
+    text: Annotated[str, about("What was found, one line for people.")]
+
+
+class SelfTest(Struct, frozen=True, kw_only=True):
+    """What the device found in itself."""
+
+    passed: Annotated[bool, about("Whether every check passed.")]
+    checks: Annotated[tuple[Check, ...], about("The checks, in order.")]
+
+
+Moment = Annotated[
+    str,
+    about(
+        "A moment, RFC 3339, UTC.",
+        pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$",
+    ),
+]
+
+
+class HistoryRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which notes of the past are wanted."""
+
+    since: Annotated[Moment, about("From when, RFC 3339, UTC.")]
+    until: Annotated[Moment | None, about("Until when, not included; null: until now.")] = None
+    after: Annotated[
+        Annotated[str, Meta(max_length=64)] | None,
+        about("`next` of the page before; null for the first page."),
+    ] = None
+
+
+class HistoryPage(Struct, frozen=True, kw_only=True):
+    """Notes of the past, oldest first: as many as the answer may hold."""
+
+    messages: Annotated[
+        tuple[HistoryNotes, ...], about("As they were published, envelope and all.")
+    ]
+    next: Annotated[str | None, about("Ask with it as `after` for more; null: that is all.")] = None
+
+
+class Diagnostics(Struct, frozen=True, kw_only=True):
+    """What whoever mends the device wants to see. No sound, no notes, no passwords."""
+
+    info: Annotated[Info, about("As in `info`.")]
+    health: Annotated[Health, about("As in `health`, of this moment.")]
+    settings: Annotated[dict[str, Any], about("The settings, passwords struck out.")]
+    faults: Annotated[dict[str, int], about("How often each kind of `event` occurred.")]
+    broker: Annotated[str | None, about("What is wrong with the broker now; null: nothing.")] = None
+    log: Annotated[tuple[str, ...], about("The last lines of the log, passwords struck out.")] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CommandKind:
+    """One command: what its `value` may be, and what its answer's `data` is then.
+
+    Attributes
+    ----------
+    name : str
+        As in ``cmd/<name>`` and ``rsp/<name>``.
+    value, answer : type
+        What msgspec reads and writes; None for nothing.
+    meaning : str
+        For people, one line.
+    """
+
+    name: str
+    value: Any
+    answer: Any
+    meaning: str
+
+
+_ALL_COMMANDS = (
+    CommandKind(
+        "listen",
+        bool,
+        Listening,
+        "Switch listening on (true) or off (false). Off gives the microphone back, drops what was "
+        "not yet heard, and lasts through restarts.",
+    ),
+    CommandKind(
+        "piece",
+        Annotated[str, Meta(min_length=1, max_length=200)] | None,
+        ChosenPiece,
+        "Follow this piece of the catalogue from now on; null: recognise what is played.",
+    ),
+    CommandKind("detail", DetailChange, Detail, "Choose what of the playing is published live."),
+    CommandKind("self_test", None, SelfTest, "Look whether everything works, without a sound."),
+    CommandKind("health", None, Health, "Publish `health` now, and answer with it."),
+    CommandKind("diagnostics", None, Diagnostics, "Tell what whoever mends the device needs."),
+    CommandKind("history", HistoryRequest, HistoryPage, "Tell the notes of a time gone by."),
+    CommandKind(
+        "restart", None, None, "End in form and leave with exit code 75, so that systemd restarts."
+    ),
+)
+
+COMMANDS = types.MappingProxyType({command.name: command for command in _ALL_COMMANDS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -663,6 +851,14 @@ def decode(name: str, payload: bytes) -> Struct | Availability:
     if isinstance(message, Envelope) and not (message.boot and message.t):
         raise msgspec.ValidationError("the envelope is missing: no `boot` or no `t`")
     return message
+
+
+def command_classes() -> tuple[type[Struct], ...]:
+    """Every class that a command's `value` or its answer's `data` is, messages aside."""
+    both = [kind for each in _ALL_COMMANDS for kind in (each.value, each.answer)]
+    known = message_classes()
+    structs = [k for k in both if isinstance(k, type) and issubclass(k, Struct) and k not in known]
+    return tuple(dict.fromkeys(structs))
 
 
 def message_classes() -> tuple[type[Struct], ...]:

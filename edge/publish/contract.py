@@ -19,7 +19,15 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
-from edge.messages import ROOT, TOPICS, VERSION, Envelope, message_classes
+from edge.messages import (
+    COMMANDS,
+    ROOT,
+    TOPICS,
+    VERSION,
+    Envelope,
+    command_classes,
+    message_classes,
+)
 
 
 def schema() -> dict[str, Any]:
@@ -29,7 +37,11 @@ def schema() -> dict[str, Any]:
     to the publisher, a subscriber always finds it.
     """
     classes = message_classes()
-    _, definitions = msgspec.json.schema_components(classes, ref_template="#/$defs/{name}")
+    asked = [kind for each in COMMANDS.values() for kind in (each.value, each.answer)]
+    typed = [type(None) if kind is None else kind for kind in asked]
+    schemas, definitions = msgspec.json.schema_components(
+        [*typed, *classes], ref_template="#/$defs/{name}"
+    )
     envelope = list(Envelope.__struct_fields__)
     for kind in classes:
         if issubclass(kind, Envelope):
@@ -53,6 +65,12 @@ def schema() -> dict[str, Any]:
                 "retain": topic.retain,
             }
             for topic in TOPICS.values()
+        },
+        "x-commands": {
+            each.name: {"description": each.meaning, "value": value, "data": answer}
+            for each, value, answer in zip(
+                COMMANDS.values(), schemas[::2], schemas[1::2], strict=False
+            )
         },
         "$defs": dict(sorted(definitions.items())),
     }
@@ -103,6 +121,8 @@ def _type_name(hint: Any) -> str:
         return _type_name(hint.__origin__)
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(_type_name(part) for part in get_args(hint))
+    if get_origin(hint) is dict:
+        return "object"
     if get_origin(hint) is tuple:
         return f"list of {_type_name(get_args(hint)[0])}"
     if hint is Any:
@@ -125,16 +145,39 @@ def parts_of(kind: type[Struct]) -> list[type[Struct]]:
     return found
 
 
-def tables() -> str:
-    """The field tables of `docs/events.md`: the envelope, every message, every part of one."""
+def documented_classes() -> list[type[Struct]]:
+    """Envelope, messages, what commands carry, and the parts of each, in order."""
     classes: list[type[Struct]] = [Envelope]
-    for kind in message_classes():
+    for kind in (*message_classes(), *command_classes()):
         classes += [k for k in (kind, *parts_of(kind)) if k not in classes]
+    return classes
+
+
+def tables() -> str:
+    """The field tables of `docs/events.md`, and that of the commands."""
     head = "| field | type | unit | meaning |\n| --- | --- | --- | --- |\n"
-    return "\n".join(
-        f"### {kind.__name__}\n\n{head}" + "".join(f"{f.row}\n" for f in fields_of(kind))
-        for kind in classes
+    return (
+        "\n".join(
+            f"### {kind.__name__}\n\n{head}" + "".join(f"{f.row}\n" for f in fields_of(kind))
+            for kind in documented_classes()
+        )
+        + command_table()
     )
+
+
+def command_table() -> str:
+    """What can be asked, a row each."""
+    rows = [
+        f"| `{c.name}` | {_carried(c.value)} | {_carried(c.answer)} | {c.meaning} |\n"
+        for c in COMMANDS.values()
+    ]
+    return "| command | `value` | `data` | what it does |\n| --- | --- | --- | --- |\n" + "".join(
+        rows
+    )
+
+
+def _carried(hint: Any) -> str:
+    return "null" if hint is None else _type_name(hint)
 
 
 def main(arguments: list[str]) -> int:
