@@ -124,7 +124,8 @@ def pitch_keys(pitch_midi: NDArray[np.integer], starts: NDArray[np.int64]) -> ND
 
 def count_keys(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     """How many keys each chord holds; shape (..., 2) in, shape (...) out."""
-    counts: NDArray[np.int64] = np.bitwise_count(keys).sum(axis=-1, dtype=np.int64)
+    bits = np.bitwise_count(keys)
+    counts: NDArray[np.int64] = bits[..., 0] + bits[..., 1].astype(np.int64)
     return counts
 
 

@@ -62,7 +62,9 @@ def _phrase_match(
         return 0
     stretched = played_time[note][None, :] * np.exp2(STRETCHES_LOG2)[:, None]
     offset = written_time[target][None, :] - stretched
-    cell = np.floor((offset - offset.min()) / TOLERANCE_STEPS).astype(np.int64)
+    offset -= offset.min()
+    offset /= TOLERANCE_STEPS
+    cell = offset.astype(np.int64)
     width = int(cell.max()) + 2
     cell += np.arange(STRETCHES_LOG2.size)[:, None] * width
     votes = np.bincount(cell.ravel(), minlength=width * STRETCHES_LOG2.size)

@@ -24,7 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from edge.matching.chords import Chords
@@ -92,17 +92,21 @@ def align(played: Chords, windows: Windows, with_path: bool = True) -> Alignment
     diagonals = chords - count + 1
     arriving, staying = _gains(played, windows, diagonals)
     written = np.cumsum(windows.sizes, axis=1) * np.float32(MISSED_NOTE_COST)
-    best = arriving[0] + (written - windows.sizes * np.float32(MISSED_NOTE_COST))[:, :diagonals]
-    steps = np.zeros((count if with_path else 0, candidates, diagonals), dtype=np.int8)
+    table = np.empty((count if with_path else 2, candidates, diagonals), dtype=np.float32)
+    best = table[0]
+    np.add(
+        arriving[0],
+        (written - windows.sizes * np.float32(MISSED_NOTE_COST))[:, :diagonals],
+        out=best,
+    )
     for row in range(1, count):
-        before = best
-        best = _next_row(before, arriving[row], staying[row])
-        if with_path:
-            steps[row] = _steps_taken(before, best, arriving[row], staying[row])
-    best = best - written[:, count - 1 :]
-    last = np.argmax(best, axis=1)
-    gain = np.take_along_axis(best, last[:, None], axis=1)[:, 0]
+        before, best = best, table[row if with_path else row % 2]
+        _next_row(before, arriving[row], staying.get(row), best)
+    settled = best - written[:, count - 1 :]
+    last = np.argmax(settled, axis=1)
+    gain = np.take_along_axis(settled, last[:, None], axis=1)[:, 0]
     notes = max(int(played.sizes.sum()), 1)
+    steps = _steps_taken(table, arriving) if with_path else np.zeros((0, candidates, 0), np.int8)
     return Alignments(
         gain=(gain / notes).astype(np.float32),
         score_chord=_traced(steps, last),
@@ -111,59 +115,73 @@ def align(played: Chords, windows: Windows, with_path: bool = True) -> Alignment
 
 def _gains(
     played: Chords, windows: Windows, diagonals: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Gain on arriving in each cell, and on staying there; (played, candidates, diagonals).
+) -> tuple[NDArray[np.float32], dict[int, NDArray[np.float32]]]:
+    """Gain on arriving in each cell, (played, candidates, diagonals), and on staying there.
 
     Who stays on a chord gains only keys that the played chord before has not struck, and only
-    soon after it.
+    soon after it: the rows of those chords alone are in the dictionary.
     """
-    keys = sliding_window_view(windows.keys, diagonals, axis=1).transpose(1, 0, 2, 3)
-    struck_before = np.vstack((np.zeros((1, 2), np.uint64), played.keys[:-1]))
-    soon = np.diff(played.onset_s, prepend=-np.inf) <= ROLLED_WITHIN_S
-    fresh_keys = np.where(soon[:, None], played.keys & ~struck_before, np.uint64(0))
-    common = np.zeros((len(played), windows.keys.shape[0], diagonals), dtype=np.uint8)
-    fresh = np.zeros_like(common)
-    for word in (0, 1):
-        both = keys[:, :, word] & played.keys[:, word, None, None]
-        common += np.bitwise_count(both)
-        both &= fresh_keys[:, word, None, None]
-        fresh += np.bitwise_count(both)
-    worth = np.float32(1 + MISSED_NOTE_COST)
-    return worth * common, worth * fresh
+    arriving = _diagonals_of(_common(played.keys, windows), diagonals)
+    soon = np.flatnonzero(np.diff(played.onset_s, prepend=-np.inf) <= ROLLED_WITHIN_S)
+    fresh = _common(played.keys[soon] & ~played.keys[soon - 1], windows)
+    staying = {
+        row: gained[:, row : row + diagonals]
+        for row, gained in zip(soon.tolist(), fresh, strict=True)
+    }
+    return arriving, staying
+
+
+def _common(keys: NDArray[np.uint64], windows: Windows) -> NDArray[np.float32]:
+    """What the keys that are common to played and written chords are worth.
+
+    Shape (played, candidates, chords of a window).
+    """
+    low, high = (
+        np.bitwise_count(np.ascontiguousarray(windows.keys[:, :, word]) & keys[:, word, None, None])
+        for word in (0, 1)
+    )
+    low += high
+    return low * np.float32(1 + MISSED_NOTE_COST)
+
+
+def _diagonals_of(cells: NDArray[np.float32], diagonals: int) -> NDArray[np.float32]:
+    """Cells by diagonal rather than by chord of the window; a view."""
+    played, candidates, _ = cells.shape
+    row, candidate, chord = cells.strides
+    return as_strided(
+        cells, (played, candidates, diagonals), (row + chord, candidate, chord), writeable=False
+    )
 
 
 def _next_row(
     before: NDArray[np.float32],
     arriving: NDArray[np.float32],
-    staying: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """The best gain in each cell after one played chord more."""
-    reached = before.copy()
-    for passed in range(1, SKIPPABLE_CHORDS + 1):
-        np.maximum(reached[:, passed:], before[:, :-passed], out=reached[:, passed:])
-    reached += arriving
-    stayed = before[:, 1:] + staying[:, :-1]
-    np.maximum(reached[:, :-1], stayed, out=reached[:, :-1])
-    return reached
-
-
-def _steps_taken(
-    before: NDArray[np.float32],
+    staying: NDArray[np.float32] | None,
     best: NDArray[np.float32],
-    arriving: NDArray[np.float32],
-    staying: NDArray[np.float32],
-) -> NDArray[np.int8]:
-    """How many chords the score moved on to reach each cell; the step by one where it serves."""
-    step = np.ones(before.shape, dtype=np.int8)
-    unexplained = before + arriving < best
-    for passed in range(1, SKIPPABLE_CHORDS + 1):
-        this_way = unexplained[:, passed:] & (
-            before[:, :-passed] + arriving[:, passed:] >= best[:, passed:]
-        )
-        step[:, passed:][this_way] = passed + 1
-        unexplained[:, passed:][this_way] = False
-    step[:, :-1][unexplained[:, :-1] & (before[:, 1:] + staying[:, :-1] >= best[:, :-1])] = 0
-    return step
+) -> None:
+    """The best gain in each cell after one played chord more, into ``best``."""
+    best[:, :1] = before[:, :1]
+    np.maximum(before[:, 1:], before[:, :-1], out=best[:, 1:])
+    for passed in range(2, SKIPPABLE_CHORDS + 1):
+        np.maximum(best[:, passed:], before[:, :-passed], out=best[:, passed:])
+    best += arriving
+    stayed = before[:, 1:] if staying is None else before[:, 1:] + staying[:, :-1]
+    np.maximum(best[:, :-1], stayed, out=best[:, :-1])
+
+
+def _steps_taken(table: NDArray[np.float32], arriving: NDArray[np.float32]) -> NDArray[np.int8]:
+    """How many chords the score moved on to reach each cell; the step by one where it serves.
+
+    Who moved on by none of the steps that arrive has stayed.
+    """
+    before, best, arrived = table[:-1], table[1:], arriving[1:]
+    steps = np.zeros(table.shape, dtype=np.int8)
+    step = steps[1:]
+    for passed in range(SKIPPABLE_CHORDS, -1, -1):
+        end = before.shape[2] - passed
+        this_way = before[:, :, :end] + arrived[:, :, passed:] >= best[:, :, passed:]
+        np.copyto(step[:, :, passed:], passed + 1, where=this_way)
+    return steps
 
 
 def _traced(steps: NDArray[np.int8], last: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -63,7 +63,8 @@ def pitch_template(
     onset_s : float64, shape (notes,)
         Rising.
     """
-    tuning = tuning_offset(np.asarray(pitch_semitones, dtype=np.float64))
+    whole = np.issubdtype(pitch_semitones.dtype, np.integer)
+    tuning = 0.0 if whole else tuning_offset(pitch_semitones.astype(np.float64))
     pitch = np.round(pitch_semitones - tuning).astype(np.int64)
     middle = int(np.sort(pitch)[pitch.size // 2])
     step_s = middle_step(onset_s)
