@@ -142,8 +142,8 @@ def notes_of_chords(
     keys: NDArray[np.uint64], onset_s: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Pitch and onset of every note, chord by chord, low to high within one."""
-    chord, pitch = np.nonzero(held_keys(keys))
-    return pitch, onset_s[chord]
+    held = np.flatnonzero(held_keys(keys))
+    return held % PITCHES, onset_s[held // PITCHES]
 
 
 def held_keys(keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -151,7 +151,7 @@ def held_keys(keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
     bits = np.unpackbits(
         np.ascontiguousarray(keys.astype("<u8")).view(np.uint8), axis=1, bitorder="little"
     )
-    return bits.astype(bool)
+    return bits.view(np.bool_)
 
 
 def chords_of_notes(notes: Sequence[NoteEvent], window_s: float = CHORD_WINDOW_S) -> Chords:

@@ -57,7 +57,8 @@ def _phrase_match(
     written_time: NDArray[np.float64],
 ) -> int:
     """Most notes of a phrase that one stretch and one offset explain."""
-    note, target = np.nonzero(played_pitch[:, None] == written_pitch[None, :])
+    same = np.flatnonzero(played_pitch[:, None] == written_pitch[None, :])
+    note, target = np.divmod(same, max(written_pitch.size, 1))
     if note.size == 0:
         return 0
     stretched = played_time[note][None, :] * np.exp2(STRETCHES_LOG2)[:, None]

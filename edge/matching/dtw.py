@@ -141,7 +141,8 @@ def _common(keys: NDArray[np.uint64], windows: Windows) -> NDArray[np.float32]:
         for word in (0, 1)
     )
     low += high
-    return low * np.float32(1 + MISSED_NOTE_COST)
+    worth: NDArray[np.float32] = low * np.float32(1 + MISSED_NOTE_COST)
+    return worth
 
 
 def _diagonals_of(cells: NDArray[np.float32], diagonals: int) -> NDArray[np.float32]:

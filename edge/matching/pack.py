@@ -188,10 +188,8 @@ class PieceChords:
         note_key = self._arrays.note_key[_span(self._arrays.piece_note_start, self._number)]
         size = self._arrays.chord_size[_span(self._arrays.piece_chord_start, self._number)]
         first = np.cumsum(size, dtype=np.int64) - size
-        keys = np.empty((size.size, 2), dtype=np.uint64)
-        np.bitwise_or.reduceat(_LOW_BIT[note_key], first, out=keys[:, 0])
-        np.bitwise_or.reduceat(_HIGH_BIT[note_key], first, out=keys[:, 1])
-        return keys
+        words = [np.bitwise_or.reduceat(bit[note_key], first) for bit in (_LOW_BIT, _HIGH_BIT)]
+        return np.stack(words, axis=1)
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:

@@ -29,6 +29,13 @@ VOTES_OF_A_SINGLE = 8.0
 PLACES_IN_A_PIECE = 2
 """A theme that comes back has votes in both of its places."""
 
+VOTES_SHARE = 0.3
+"""A place with less of the best one's votes is not handed on: the work is not there, and to look
+costs more than to search."""
+
+FEWEST_PLACES = 16
+"""As many are handed on whatever their votes: what the run of other works reaches must be known."""
+
 VOTER_BITS = 12
 MOST_CHORDS_SEARCHED = 2**VOTER_BITS
 """Bound on the played chords of one search; queries are far shorter."""
@@ -97,6 +104,9 @@ def _places_in_pack(
     # The middle of the two places lies in the piece, even where the first chord does not.
     inside = np.clip(first_chord + DIAGONALS_PER_PLACE, 0, int(starts[-1]) - 1)
     piece = np.searchsorted(starts, inside.astype(starts.dtype), side="right") - 1
+    worth = together[best] >= VOTES_SHARE * together[best[0]]
+    worth[:FEWEST_PLACES] = True
+    best, first_chord, piece = best[worth], first_chord[worth], piece[worth]
     return [
         Place(
             piece=first_piece + int(piece[index]),
@@ -142,14 +152,15 @@ def _votes(
         return np.zeros(0, dtype=np.int64), np.zeros(0)
     index = np.repeat(start - np.cumsum(count) + count, count) + np.arange(int(count.sum()))
     weight = np.log(np.maximum(VOTES_OF_A_SINGLE * len(pack.pieces) / count, 2))
-    place = (pack.arrays.posting[index] - np.repeat(voter, count)) // DIAGONALS_PER_PLACE
+    chord = pack.arrays.posting[index].astype(np.int64)
+    place = (chord - np.repeat(voter, count)) // DIAGONALS_PER_PLACE
     cast = np.repeat((voter << LIST_BITS) | np.arange(count.size), count)
     cast |= place << (VOTER_BITS + LIST_BITS)
     cast.sort()
     counted = cast[np.flatnonzero(np.diff(cast >> LIST_BITS, prepend=cast[0] ^ -1))]
     place = counted >> (VOTER_BITS + LIST_BITS)
     first = np.flatnonzero(np.diff(place, prepend=place[0] - 1))
-    votes = np.add.reduceat(weight[counted & (2**LIST_BITS - 1)], first)
+    votes: NDArray[np.float64] = np.add.reduceat(weight[counted & (2**LIST_BITS - 1)], first)
     return place[first], votes
 
 
