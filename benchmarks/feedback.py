@@ -158,7 +158,9 @@ def perturbed(count: int, seed: int) -> Iterator[Performance]:
         expected = ExpectedNotes.of_score(score)
         bars = expected.bar_quarters.size
         start = int(expected.bar_starts[int(rng.integers(0, max(bars - 24, 1)))])
-        stretch = np.arange(start, min(start + 500, expected.pitch_midi.size))
+        end_quarters = expected.onset_quarters[min(start + 500, expected.pitch_midi.size) - 1]
+        end = int(np.searchsorted(expected.onset_quarters, end_quarters + 1e-6))
+        stretch = np.arange(start, end)
         if stretch.size < 60:
             continue
         at_s = _with_rubato(expected.onset_s[stretch] - expected.onset_s[start], rng)
@@ -175,7 +177,9 @@ def _with_rubato(at_s: NDArray[np.float64], rng: np.random.Generator) -> NDArray
     """A tempo that swings by phrases, slows at their ends, and wanders from second to second.
 
     Half to nearly one and a half times the score's tempo; each phrase (5 to 12 s as written)
-    arches by up to 20 %, and its last second and a half slows down to as much as a half.
+    arches by up to 20 %, and its last second and a half slows down to as much as a half. On top
+    every interval is longer or shorter by some 6 % of itself (Repp, "Diversity and commonality
+    in music performance", JASA 1992).
     """
     wandered = wandering(at_s, rng) / 2.0 ** rng.uniform(-0.8, 0.5)
     grid = np.arange(0.0, wandered[-1] + 1.0, 0.05)
@@ -190,7 +194,10 @@ def _with_rubato(at_s: NDArray[np.float64], rng: np.random.Generator) -> NDArray
         left_s = begin_s + length_s - grid
         slowness[here] *= 1 + rng.uniform(0, 0.9) * np.clip(1 - left_s[here] / 1.5, 0, 1)
         begin_s += length_s
-    return np.interp(wandered, grid, np.cumsum(slowness) * 0.05)
+    flowing_s = np.interp(wandered, grid, np.cumsum(slowness) * 0.05)
+    chord_s, chord = np.unique(flowing_s, return_inverse=True)
+    steps_s = np.diff(chord_s) * np.exp(rng.normal(0.0, 0.06, chord_s.size - 1))
+    return np.concatenate(([chord_s[0]], chord_s[0] + np.cumsum(steps_s)))[chord]
 
 
 def _in_order(notes: Sequence[Played]) -> tuple[Played, ...]:

@@ -24,10 +24,12 @@ from numpy.typing import NDArray
 
 SAME_NOTE_S = 0.6
 """Struck further from its time than this, a key is another note: one missed, one extra."""
-SLIP_S = 0.25
+SLIP_S = 0.15
 SLIP_SEMITONES = 4
 OCTAVE = 12
 """A slip lies within a third, or an octave off; and this near in time."""
+EVENED_OVER = 8
+"""Anchors on either side."""
 NONE = -1
 
 
@@ -48,6 +50,18 @@ class TimeMap:
     def written_at(self, played_s: NDArray[np.float64]) -> NDArray[np.float64]:
         """The inverse."""
         return _mapped(played_s, self.played_s, self.written_s)
+
+    def evened(self) -> TimeMap:
+        """The same without sudden turns: at each anchor, the line through those around it."""
+        played_s = self.played_s.copy()
+        for number in range(self.written_s.size):
+            near = slice(max(number - EVENED_OVER, 0), number + EVENED_OVER + 1)
+            x, y = self.written_s[near] - self.written_s[number], self.played_s[near]
+            off = x - x.mean()
+            square = float(off @ off)
+            slope = float(off @ y) / square if square > 0 else 0.0
+            played_s[number] = y.mean() - slope * x.mean()
+        return time_map(self.written_s, played_s)
 
 
 def _mapped(

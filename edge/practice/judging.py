@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.matching.score import Hand
-from edge.practice.alignment import NONE, TimeMap, same_keys, slips, time_map
+from edge.practice.alignment import NONE, SAME_NOTE_S, TimeMap, same_keys, slips, time_map
 from edge.practice.expected import ExpectedNotes
 from edge.practice.timing import Timing, timing
 from edge.practice.verdict import Finding, Verdict
@@ -109,30 +109,20 @@ def laid_out(
     """
     first, last = written
     due_at = expected.onset_s[first:last]
-    pitch = expected.pitch_midi[first:last]
     known = np.full(last - first, NONE) if known is None else known
     free = np.ones(struck.onset_s.size, dtype=np.bool_) if spent is None else ~spent
-    open_written = np.flatnonzero(known == NONE)
-    open_played = np.flatnonzero(free)
     stands = np.flatnonzero(known != NONE)
     told = np.flatnonzero((place >= first) & (place < last) & free)
-    answer = known.copy()
-    mapped = time_map(
+    heard = time_map(
         np.concatenate((due_at[stands], expected.onset_s[place[told]])),
         np.concatenate((struck.onset_s[known[stands]], struck.onset_s[told])),
     )
-    for _ in range(2):
-        due_s = mapped.played_at(due_at)
-        found = same_keys(
-            due_s[open_written],
-            pitch[open_written],
-            struck.onset_s[open_played],
-            struck.pitch_midi[open_played],
-        )
-        answer[open_written] = np.where(found == NONE, NONE, open_played[found])
-        paired = np.flatnonzero((answer != NONE) & ~expected.grace[first:last])
-        if paired.size:
-            mapped = time_map(due_at[paired], struck.onset_s[answer[paired]])
+    answer, mapped, cost = _answers(expected, struck, written, known, free, heard)
+    if cost >= 1.0:
+        # In a row of like chords the follower may have been one ahead: an even flow tells.
+        other = _answers(expected, struck, written, known, free, heard.evened())
+        if other[2] < cost:
+            answer, mapped, _ = other
     due_s = mapped.played_at(due_at)
     free = free.copy()
     free[answer[answer != NONE]] = False
@@ -142,12 +132,45 @@ def laid_out(
     if left_written.size and left_played.size:
         found = slips(
             due_s[left_written],
-            pitch[left_written],
+            expected.pitch_midi[first:last][left_written],
             struck.onset_s[left_played],
             struck.pitch_midi[left_played],
         )
         slip[left_written] = np.where(found == NONE, NONE, left_played[found])
     return Passage(first, last, answer, slip, mapped, due_s)
+
+
+def _answers(
+    expected: ExpectedNotes,
+    struck: Struck,
+    written: tuple[int, int],
+    known: NDArray[np.int64],
+    free: NDArray[np.bool_],
+    mapped: TimeMap,
+) -> tuple[NDArray[np.int64], TimeMap, float]:
+    """The played note of each written one, the better map that they make, and what is left over.
+
+    The last is counted in notes, and in `SAME_NOTE_S` that notes lie off the others of their chord.
+    """
+    here = slice(*written)
+    due_at, pitch, grace = expected.onset_s[here], expected.pitch_midi[here], expected.grace[here]
+    open_written, open_played = np.flatnonzero(known == NONE), np.flatnonzero(free)
+    answer = known.copy()
+    for _ in range(2):
+        found = same_keys(
+            mapped.played_at(due_at)[open_written],
+            pitch[open_written],
+            struck.onset_s[open_played],
+            struck.pitch_midi[open_played],
+        )
+        answer[open_written] = np.where(found == NONE, NONE, open_played[found])
+        paired = np.flatnonzero((answer != NONE) & ~grace)
+        if paired.size:
+            mapped = time_map(due_at[paired], struck.onset_s[answer[paired]])
+    left_over = np.count_nonzero((answer == NONE) & ~grace) + open_played.size
+    left_over -= np.count_nonzero(answer[open_written] != NONE)
+    off_s = np.abs(struck.onset_s[answer[paired]] - mapped.played_at(due_at[paired]))
+    return answer, mapped, float(left_over) + float(off_s.sum()) / SAME_NOTE_S
 
 
 def verdicts(
@@ -214,9 +237,7 @@ def verdicts(
     taken = np.concatenate((passage.answer, passage.slip))
     over = extra.copy()
     over[taken[taken != NONE]] = False
-    excused = _ornaments(expected, struck, passage, over) | _doublings(
-        expected, struck, passage, over
-    )
+    excused = _ornaments(expected, struck, passage, over) | _doublings(struck, passage, over)
     for each in np.flatnonzero(over & ~excused):
         found.append(_extra(expected, struck, passage, int(each)))
     found.sort(key=lambda finding: (finding.t_s, finding.expected_pitch_midi or 0))
@@ -321,9 +342,7 @@ def _ornaments(
     return excused
 
 
-def _doublings(
-    expected: ExpectedNotes, struck: Struck, passage: Passage, over: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
+def _doublings(struck: Struck, passage: Passage, over: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which notes left over double written ones in octaves, if that is done throughout."""
     answered = passage.answer[passage.answer != NONE]
     left = np.flatnonzero(over)

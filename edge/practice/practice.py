@@ -39,6 +39,10 @@ BACK_S = 0.4
 FORWARD_S = 4.0
 """Going back this far as written is a restart; forward, more than the time allows, a jump."""
 
+RAN_AHEAD_S = 2.0
+STEADY_S, STEADY_SHARE = 0.1, 0.1
+"""For so long the follower may be ahead; the true place is then this near to a steady tempo's."""
+
 FEWEST_ELSEWHERE = 3
 """Notes that belong together somewhere else, and prove that the player is there."""
 
@@ -150,10 +154,27 @@ class Practice:
         return int(start + keys[0]) if keys.size else NONE
 
     def _goes_on(self, take: _Take, note: NoteEvent, place: int, position: Position) -> bool:
-        last = take.anchors[-1]
-        ahead_s = self._written_s(place) - self._written_s(take.place[last])
-        time_s = (note.onset_s - take.notes[last].onset_s) * position.tempo_ratio
-        return -BACK_S < ahead_s < time_s + FORWARD_S
+        """Whether the place is one that going on leads to.
+
+        The follower may have run ahead and come back: then it is the place that the anchors
+        before tell, and those in between were none.
+        """
+        last_s = take.notes[take.anchors[-1]].onset_s
+        for count in range(len(take.anchors), 0, -1):
+            anchor = take.anchors[count - 1]
+            ahead_s = self._written_s(place) - self._written_s(take.place[anchor])
+            time_s = (note.onset_s - take.notes[anchor].onset_s) * position.tempo_ratio
+            is_last = count == len(take.anchors)
+            if is_last and -BACK_S < ahead_s < time_s + FORWARD_S:
+                return True
+            if last_s - take.notes[anchor].onset_s > RAN_AHEAD_S:
+                return False
+            if abs(ahead_s - time_s) < STEADY_S + STEADY_SHARE * time_s:
+                for mistaken in take.anchors[count:]:
+                    take.place[mistaken] = NONE
+                del take.anchors[count:]
+                return True
+        return False
 
     def _written_s(self, note: int) -> float:
         return float(self._expected.onset_s[note])

@@ -22,15 +22,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-OUT_OF_TIME_S = 0.09
+OUT_OF_TIME_S = 0.08
 """From here on a note is early or late. Listeners notice displacements of 6 % of an interval
 at best (Friberg & Sundberg, JASA 1995); hands lie 30 ms apart without meaning to. Chosen on
 scores that may train: ``python -m benchmarks.feedback --perturbed``."""
-SPREADS = 2.5
+SPREADS = 2.0
 """Where the playing is uneven by itself, as many typical deviations as this are still in time."""
 LEAST_SPREAD_S = 0.015
-CHORDS_A_SIDE = 6
+CHORDS_A_SIDE = 4
 FEWEST_A_SIDE = 2
+TUKEY, SPREAD_OF_MEDIAN, TURNS = 4.7, 1.4826, 4
+"""Tukey's biweight: its usual width in deviations, their estimate from the median, and how often
+it is weighed anew."""
+ONE_SIDED = 0.35
+"""A line through the chords of one side only reaches out: this share is asked of it."""
 STRETCH_S = 4.0
 """Chords further away than this, as written, say nothing of the tempo here."""
 ROLL_S = 0.04
@@ -86,10 +91,9 @@ def timing(
             continue
         flow = _Flow.about(number, at_s, struck_s)
         slowness[chord] = flow.slowness
-        middle_s = struck_s[number]
         members_s = played_s[chord]
-        if rolled[number] or members_s.size == 2:
-            middle_s = float(members_s[np.argmin(np.abs(members_s - flow.due_s))])
+        middle = members_s if rolled[number] else _middle(members_s)
+        middle_s = float(middle[np.argmin(np.abs(middle - flow.due_s))])
         away_s = np.zeros(members_s.size) if rolled[number] else members_s - middle_s
         off_s, share = flow.deviation(middle_s)
         delta_s[chord] = off_s + away_s
@@ -97,6 +101,12 @@ def timing(
         surely = (np.abs(away_s) > OUT_OF_TIME_S) | (share > 1.0)
         out_of_time[chord] = surely & (np.abs(delta_s[chord]) > OUT_OF_TIME_S)
     return Timing(delta_s, out_of_time, slowness)
+
+
+def _middle(members_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The middle note of a chord, or the two of an even number."""
+    half = (members_s.size - 1) // 2
+    return np.sort(members_s)[half : members_s.size - half]
 
 
 def _is_rolled(members_s: NDArray[np.float64], pitch_midi: NDArray[np.int64]) -> bool:
@@ -130,53 +140,43 @@ class _Flow:
         near = np.abs(at_s - at_s[chord]) <= STRETCH_S
         before = np.flatnonzero(near[:chord])[-CHORDS_A_SIDE:]
         after = chord + 1 + np.flatnonzero(near[chord + 1 :])[:CHORDS_A_SIDE]
-        both = np.concatenate((before, after))
-        if both.size < FEWEST_A_SIDE:
+        if min(before.size, after.size) < FEWEST_A_SIDE:
             return cls((), float(struck_s[chord]), np.nan)
+        both = np.concatenate((before, after))
         x, y = at_s - at_s[chord], struck_s
-        lines = [_fitted(x[both], y[both])]
-        lines += [
-            _fitted(x[side], y[side]) for side in (before, after) if side.size > FEWEST_A_SIDE
-        ]
+        lines = [_fitted(x[both], y[both], 2)]
+        lines += [_fitted(x[side], y[side], 1) for side in (before, after) if side.size > 2]
         return cls(tuple(lines), lines[0].due_s, lines[0].slope)
 
     def deviation(self, played_s: float) -> tuple[float, float]:
-        """Seconds off the line that it lies nearest to, and that as a share of what is allowed.
+        """Seconds off the flow, and that as a share of what is still in time.
 
-        0 where it lies between the lines: one of them is then late, another early.
+        0 where one line says late and another early: the flow turns here.
         """
         if not self.lines:
             return 0.0, 0.0
-        off = [(played_s - line.due_s, line.allowed_s) for line in self.lines]
-        if min(each for each, _ in off) < 0 < max(each for each, _ in off):
+        off_s = [played_s - line.due_s for line in self.lines]
+        if min(off_s) < 0 < max(off_s):
             return 0.0, 0.0
-        nearest = min(off, key=lambda each: abs(each[0]) / each[1])
-        return nearest[0], abs(nearest[0]) / nearest[1]
+        shares = [abs(off) / line.allowed_s for off, line in zip(off_s, self.lines, strict=True)]
+        return off_s[0], min(shares[0], *(share / ONE_SIDED for share in shares[1:]), np.inf)
 
 
-def _fitted(x: NDArray[np.float64], y: NDArray[np.float64]) -> _Line:
-    """The robust line through ``(x, y)``, weighted towards ``x = 0``, where it is asked."""
-    near = (1.0 - (np.abs(x) / (1.3 * np.abs(x).max())) ** 3) ** 3
+def _fitted(x: NDArray[np.float64], y: NDArray[np.float64], degree: int) -> _Line:
+    """The robust curve through ``(x, y)``, weighted towards ``x = 0``, where it is asked."""
+    reach = np.abs(x).max()
+    near = (1.0 - (np.abs(x) / (1.3 * reach)) ** 3) ** 3
+    powers = (x[:, None] / reach) ** np.arange(degree + 1)
     slope = float(np.median(np.diff(y) / np.diff(x)))
-    due_s = float(np.median(y - slope * x))
-    weight = near
-    for _ in range(4):
-        left_s = y - due_s - slope * x
-        spread_s = max(1.4826 * float(np.median(np.abs(left_s))), LEAST_SPREAD_S)
-        weight = near * np.clip(1.0 - (left_s / (4.7 * spread_s)) ** 2, 0.0, 1.0) ** 2
-        total = float(weight.sum())
-        if np.count_nonzero(weight) < 2:
-            break
-        mean_x, mean_y = float(weight @ x) / total, float(weight @ y) / total
-        square = float(weight @ (x - mean_x) ** 2)
-        if square < 1e-9:
-            break
-        slope = float(weight @ ((x - mean_x) * (y - mean_y))) / square
-        due_s = mean_y - slope * mean_x
-    left_s = y - due_s - slope * x
-    spread_s = max(1.4826 * float(np.median(np.abs(left_s))), LEAST_SPREAD_S)
-    total = max(float(weight.sum()), 1e-9)
-    mean_x = float(weight @ x) / total
-    square = max(float(weight @ (x - mean_x) ** 2), 1e-9)
-    reach = float(np.sqrt(1.0 + 1.0 / total + mean_x**2 / square))
-    return _Line(due_s, slope, max(OUT_OF_TIME_S, SPREADS * spread_s * reach))
+    left_s = y - slope * x
+    left_s -= np.median(left_s)
+    for _ in range(TURNS):
+        limit_s = TUKEY * max(SPREAD_OF_MEDIAN * float(np.median(np.abs(left_s))), LEAST_SPREAD_S)
+        weight = near * np.clip(1.0 - (left_s / limit_s) ** 2, 1e-3, 1.0) ** 2
+        inverse = np.linalg.inv((powers * weight[:, None]).T @ powers + 1e-9 * np.eye(degree + 1))
+        curve = inverse @ (powers.T @ (weight * y))
+        left_s = y - powers @ curve
+    spread_s = max(SPREAD_OF_MEDIAN * float(np.median(np.abs(left_s))), LEAST_SPREAD_S)
+    unsure = float(np.sqrt(1.0 + inverse[0, 0]))
+    allowed_s = max(OUT_OF_TIME_S, SPREADS * spread_s * unsure)
+    return _Line(float(curve[0]), float(curve[1]) / reach, allowed_s)
