@@ -281,7 +281,9 @@ class Detail(Struct, frozen=True, kw_only=True):
     """What of the playing is published live; `history/notes` and `piece` are not touched by it."""
 
     notes: Annotated[bool, about("Notes that are sure, their ends, and the pedal.")] = True
-    provisional: Annotated[bool, about("Keys that are guessed before it is sure.")] = True
+    provisional: Annotated[
+        bool, about("Keys that are guessed before it is sure; needs `notes`.")
+    ] = True
     strikes: Annotated[bool, about("Strikes, before any key is known.")] = True
     position: Annotated[bool, about("Bar and beat.")] = True
 
@@ -647,7 +649,9 @@ class DetailChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """What is to be published live; what is null or left out stays as it is."""
 
     notes: Annotated[bool | None, about("Notes that are sure, their ends, and the pedal.")] = None
-    provisional: Annotated[bool | None, about("Keys that are guessed before it is sure.")] = None
+    provisional: Annotated[
+        bool | None, about("Keys that are guessed before it is sure; needs `notes`.")
+    ] = None
     strikes: Annotated[bool | None, about("Strikes, before any key is known.")] = None
     position: Annotated[bool | None, about("Bar and beat.")] = None
 

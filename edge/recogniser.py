@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge.audio.block import STREAM_RATE_HZ, Block, MidiBlock
 from edge.calibration import UNCALIBRATED, Calibration
 from edge.ear import Ear, load_ear
+from edge.errors import CatalogueError
 from edge.following import PieceFollower, Position
 from edge.matching import Catalogue, PieceMatch
 from edge.note import Heard, NoteEvent, NoteState, NoteUpdate, PedalEvent, Strike
@@ -91,6 +92,18 @@ class Recogniser:
         self._now_sample = block.end_sample
         heard = self.ear.push(block.samples * self._gain)
         return [*before, *self._recognise(self._placed(heard))]
+
+    def choose_piece(self, piece_id: str | None) -> None:
+        """Follow this piece from now on, or, with None, recognise what is played.
+
+        Raises
+        ------
+        CatalogueError
+            There is no such piece, or no catalogue.
+        """
+        if self._pieces is None:
+            raise CatalogueError("no catalogue is loaded, so no piece can be followed")
+        self._pieces.choose(piece_id)
 
     def flush(self) -> list[Event]:
         """End the stream: everything still sounding is ended."""

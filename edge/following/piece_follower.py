@@ -2,8 +2,9 @@
 
 The tracker answers about fixed moments of the stream, half a second after each. When it names a
 piece, a follower begins at the place that the tracker knows and is told what was played from
-there on, so that it has caught up at once; from then on every note gives a position. When the
-piece is left, the last word is a position that says so.
+there on, so that it has caught up at once; from then on every note gives a position. While
+the place is known, the tracker does not leave the piece. When it is left, the last word is a
+position that says so.
 
 The answer about a moment counts from the note on that comes when the moment is settled. So any
 split of the notes into pushes gives the same matches and the same positions, each in order; how
@@ -69,6 +70,19 @@ class PieceFollower:
         self._chosen = None if piece_id is None else _chosen(catalogue, piece_id)
         self.reset()
 
+    def choose(self, piece_id: str | None) -> None:
+        """Follow this piece from its beginning, or, with None, recognise what is played.
+
+        Raises
+        ------
+        CatalogueError
+            The catalogue has no piece of this name; everything stays as it was.
+        """
+        chosen = None if piece_id is None else _chosen(self._catalogue, piece_id)
+        self._tracker = PieceTracker(self._catalogue) if chosen is None else None
+        self._chosen = chosen
+        self.reset()
+
     def reset(self) -> None:
         """Forget what was played."""
         if self._tracker is not None:
@@ -77,6 +91,7 @@ class PieceFollower:
         self._reached_s = 0.0
         self._due: deque[Answer] = deque()
         self._followed: _Followed | None = None
+        self._sure: deque[tuple[float, bool]] = deque()
         self._told_chosen = False
         if self._chosen is not None:
             self._followed = self._begun(self._chosen)
@@ -96,29 +111,50 @@ class PieceFollower:
         list of PieceMatch and Position
             What is news of the piece; and a position for every note that was followed.
         """
-        answers = [] if self._tracker is None else self._tracker.answers(notes, now_s)
-        self._due.extend(answers)
+        matches = self._chosen_match()
         positions: list[Position] = []
         for note in notes:
             self._reached_s = max(self._reached_s, note.onset_s)
+            matches += self._ask((note,), self._reached_s)
             positions += self._take_answers(self._reached_s)
             self._played.append((self._reached_s, note))
             if self._followed is not None:
-                self._followed = self._followed.push(note)
-                positions.append(self._followed.last)
+                positions.append(self._follow(self._followed, self._reached_s, note))
+        matches += self._ask((), now_s)
         # Of the half second before, notes may still come, and they belong to what is followed.
         positions += self._take_answers(now_s - SETTLED_AFTER_S)
         while self._followed is None and self._due:
             positions += self._act_on(self._due.popleft())
         while self._played and self._played[0][0] < now_s - REMEMBERED_S:
             self._played.popleft()
-        return [*self._news(answers), *positions]
+        while len(self._sure) > 1 and self._sure[1][0] < now_s - REMEMBERED_S:
+            self._sure.popleft()
+        return [*matches, *positions]
 
-    def _news(self, answers: Sequence[Answer]) -> list[PieceMatch]:
-        if self._chosen is not None and not self._told_chosen:
-            self._told_chosen = True
-            return [PieceMatch(MatchState.MATCHED, (self._chosen,))]
+    def _chosen_match(self) -> list[PieceMatch]:
+        """A chosen piece is told once, as if it had been recognised."""
+        if self._chosen is None or self._told_chosen:
+            return []
+        self._told_chosen = True
+        return [PieceMatch(MatchState.MATCHED, (self._chosen,))]
+
+    def _ask(self, notes: Sequence[NoteEvent], reached_s: float) -> list[PieceMatch]:
+        """What the tracker says up to this second; what it has decided is due from then on."""
+        if self._tracker is None:
+            return []
+        answers = self._tracker.answers(notes, reached_s, self._is_followed_at)
+        self._due.extend(answers)
         return [answer.match for answer in answers if answer.news]
+
+    def _is_followed_at(self, moment_s: float) -> bool:
+        """Whether the place was known with the last note until then."""
+        known = [sure for at_s, sure in self._sure if at_s <= moment_s]
+        return bool(known) and known[-1]
+
+    def _follow(self, followed: _Followed, reached_s: float, note: NoteEvent) -> Position:
+        self._followed = followed = followed.push(note)
+        self._sure.append((reached_s, not followed.last.lost))
+        return followed.last
 
     def _take_answers(self, reached_s: float) -> list[Position]:
         """Act on the answers that were settled before this second."""
@@ -138,6 +174,7 @@ class PieceFollower:
             over_s = answer.moment_s + SETTLED_AFTER_S
             positions = [replace(before.last, t_s=over_s, until_s=over_s, lost=True, confidence=0)]
         self._followed = None if piece is None else self._begun(piece)
+        self._sure.clear()
         if self._followed is not None:
             positions += self._catch_up(self._followed, answer)
         return positions
@@ -153,12 +190,12 @@ class PieceFollower:
         for note in sorted(heard, key=lambda each: (each.onset_s, each.pitch_midi)):
             if note.onset_s >= answer.since_s:
                 followed = followed.push(note)
+        self._followed = followed
+        self._sure.append((answer.moment_s, not followed.last.lost))
         positions = [followed.last]
         for at_s, note in self._played:
             if at_s > answer.moment_s:
-                followed = followed.push(note)
-                positions.append(followed.last)
-        self._followed = followed
+                positions.append(self._follow(self._followed or followed, at_s, note))
         return positions
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from edge.messages import (
+    Detail,
     NoteMessage,
     Notes,
     PedalMessage,
@@ -19,7 +20,7 @@ from edge.messages import (
     Position,
     StrikeMessage,
 )
-from edge.note import NoteUpdate, PedalEvent, Strike
+from edge.note import NoteState, NoteUpdate, PedalEvent, Strike
 
 if TYPE_CHECKING:
     from edge import following
@@ -69,6 +70,42 @@ def notes_message(events: Iterable[object], heard_s: float) -> Notes | None:
     if not notes and not strikes and not pedal:
         return None
     return Notes(notes=notes, strikes=strikes, pedal=pedal, heard_s=round(heard_s, SECONDS_DIGITS))
+
+
+class DetailFilter:
+    """Leaves out of the events what nobody wants to be told.
+
+    What was told is told to its end: a note that sounds when `detail` is turned down is still
+    ended, so that no ghost stays on a keyboard; and what was never begun is not ended.
+    """
+
+    def __init__(self) -> None:
+        self.detail = Detail()
+        self._told: set[int] = set()
+
+    def push(self, events: Iterable[object]) -> list[object]:
+        """Those of ``events`` that are to be published."""
+        return [event for event in events if self._wanted(event)]
+
+    def _wanted(self, event: object) -> bool:
+        if isinstance(event, Strike):
+            return self.detail.strikes
+        if isinstance(event, PedalEvent):
+            return self.detail.notes
+        if isinstance(event, NoteUpdate):
+            return self._note_wanted(event)
+        return True
+
+    def _note_wanted(self, update: NoteUpdate) -> bool:
+        told = update.id in self._told
+        if update.state in (NoteState.ENDED, NoteState.WITHDRAWN):
+            self._told.discard(update.id)
+            return told
+        guessed = update.state is NoteState.PROVISIONAL
+        if self.detail.notes and (self.detail.provisional or not guessed):
+            self._told.add(update.id)
+            return True
+        return told
 
 
 def piece_message(match: PieceMatch, last: Candidate | None = None) -> Piece:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.messages import AudioState, Health, Percentiles
+from edge.messages import AudioState, Detail, Health, Percentiles, Throttling
 from edge.publish.publisher import PublisherCounters
 
 HEALTH_S = 60.0
@@ -26,6 +26,7 @@ _MS_DIGITS = 2
 _DB_DIGITS = 1
 _PROC_STATUS = Path("/proc/self/status")
 _THERMAL = Path("/sys/class/thermal")
+_THROTTLED = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,12 @@ class LoopReadings:
         Processor time used over the last minute; 1 is one core.
     queue_blocks : int
         Blocks of sound waiting to be heard.
+    listening : bool
+        False while it is switched off.
+    detail : Detail or None
+        What is published live.
+    commands_refused : int
+        Commands that were not carried out.
     """
 
     audio: AudioState
@@ -60,6 +67,9 @@ class LoopReadings:
     end_to_end: Percentiles | None = None
     load: float | None = None
     queue_blocks: int = 0
+    listening: bool = True
+    detail: Detail | None = None
+    commands_refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +79,7 @@ class BoardReadings:
     temperature_c: float | None = None
     disk_free_bytes: int | None = None
     memory_bytes: int | None = None
+    throttling: tuple[Throttling, ...] | None = None
 
 
 def health_message(
@@ -92,6 +103,10 @@ def health_message(
         temperature_c=_rounded(board.temperature_c, 1),
         disk_free_bytes=board.disk_free_bytes,
         memory_bytes=board.memory_bytes,
+        listening=loop.listening,
+        detail=loop.detail,
+        throttling=board.throttling,
+        commands_refused=loop.commands_refused,
     )
 
 
@@ -129,14 +144,28 @@ class RecentDurations:
 
 
 def read_board(
-    disk: Path, thermal: Path = _THERMAL, proc_status: Path = _PROC_STATUS
+    disk: Path,
+    thermal: Path = _THERMAL,
+    proc_status: Path = _PROC_STATUS,
+    throttled: Path = _THROTTLED,
 ) -> BoardReadings:
     """Read the board: the hottest sensor, what is free where ``disk`` lies, our own memory."""
     try:
         free = shutil.disk_usage(disk).free
     except OSError:
         free = None
-    return BoardReadings(_temperature_c(thermal), free, _resident_bytes(proc_status))
+    return BoardReadings(
+        _temperature_c(thermal), free, _resident_bytes(proc_status), _throttling(throttled)
+    )
+
+
+def _throttling(path: Path) -> tuple[Throttling, ...] | None:
+    """What a Raspberry Pi's firmware says of this moment: the four low bits of its word."""
+    try:
+        word = int(path.read_text(), 16)
+    except (OSError, ValueError):
+        return None
+    return tuple(kind for bit, kind in enumerate(Throttling) if word >> bit & 1)
 
 
 def _temperature_c(thermal: Path) -> float | None:
