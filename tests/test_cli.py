@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from edge.note import NoteEvent, pitch_to_hz
 from edge.resources import models_dir
 
 RATE_HZ = 16_000
-COMMANDS = ("listen", "transcribe", "identify", "calibrate", "devices", "models", "demo")
+COMMANDS = ("listen", "transcribe", "identify", "calibrate", "history", "devices", "models", "demo")
 TUNE = [int(p) for p in np.random.default_rng(7).integers(48, 84, 64)]
 BEAT_S = 0.4
 
@@ -450,6 +450,31 @@ def test_too_little_to_say_is_searching_and_exit_code_0(
         *("--model", "templates"),
     )
     assert said.json == {"state": "searching", "candidates": []}
+
+
+def test_a_melody_picked_out_in_another_key_is_named(
+    tmp_path: Path, catalogue: Path, sostenuto: Callable[..., Said]
+) -> None:
+    finger = [replace(n, pitch_midi=n.pitch_midi + 3) for n in tune_notes(20)[4:]]
+    write_midi(tmp_path / "finger.mid", finger)
+    said = sostenuto(
+        *("identify", "--melody", tmp_path / "finger.mid", "--catalog", catalogue, "--json"),
+    )
+    assert said.code == 0
+    assert said.json["state"] == "matched"
+    assert said.json["candidates"][0]["piece_id"] == "tune"
+    assert said.json["candidates"][0]["bar"] == 2
+
+
+def test_no_melody_is_searching_and_no_model_hears_one(
+    tmp_path: Path, catalogue: Path, sostenuto: Callable[..., Said]
+) -> None:
+    soundfile.write(tmp_path / "quiet.wav", np.zeros(RATE_HZ, np.float32), RATE_HZ)
+    asked = ("identify", "--melody", tmp_path / "quiet.wav", "--catalog", catalogue)
+    assert sostenuto(*asked, "--json").json == {"state": "searching", "candidates": []}
+    refused = sostenuto(*asked, "--model", "templates")
+    assert refused.code == 2
+    assert "leave out the one or the other" in refused.err
 
 
 def test_seconds_count_from_the_first_note() -> None:

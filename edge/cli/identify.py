@@ -1,8 +1,10 @@
-"""`sostenuto identify`: which piece a recording or a MIDI file is."""
+"""`sostenuto identify`: which piece a recording, a MIDI file or a hummed melody is."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import numpy as np
 
 from edge.audio.block import STREAM_RATE_HZ
 from edge.audio.file import AudioFile
@@ -11,6 +13,8 @@ from edge.cli.common import open_catalogue
 from edge.display import named
 from edge.matching import Candidate, MatchState, PieceMatch
 from edge.matching import identify as identify_notes
+from edge.matching.hummed import SILENCE_RMS, melody_of_voice
+from edge.matching.melody import Melody, identify_melody, melody_of_notes, top_lines
 from edge.midi import read_midi
 from edge.note import NoteEvent, NoteState, NoteUpdate
 from edge.recogniser import Recogniser, load_recogniser
@@ -38,6 +42,37 @@ def run(
         console.out_json(document(match))
     else:
         _print(match, len(notes), asked_s)
+
+
+def run_melody(source: Path, *, catalog: Path | None, seconds: float | None, json: bool) -> None:
+    """Print the best five pieces for a melody that was hummed or picked out."""
+    catalogue = open_catalogue(catalog)
+    lines = top_lines(catalogue)
+    asked_s = DEFAULT_S if seconds is None else seconds
+    if is_midi(source):
+        melody = melody_of_notes(first_seconds(list(read_midi(source).notes), asked_s))
+    else:
+        with AudioFile(source) as recording:
+            melody = sung_first_seconds(recording, asked_s)
+    match = identify_melody(melody, catalogue, lines)
+    if json:
+        console.out_json(document(match))
+    else:
+        _print(match, len(melody), asked_s)
+
+
+def sung_first_seconds(recording: AudioFile, seconds: float) -> Melody:
+    """The melody of a voice, from where it is first loud enough on, for ``seconds``."""
+    kept: list[np.ndarray] = []
+    until_sample: float | None = None
+    for block in recording.blocks():
+        if until_sample is None and np.sqrt(np.mean(block.samples**2)) > SILENCE_RMS:
+            until_sample = block.start_sample + seconds * STREAM_RATE_HZ
+        if until_sample is not None:
+            kept.append(block.samples)
+            if block.end_sample >= until_sample:
+                break
+    return melody_of_voice(np.concatenate(kept) if kept else np.zeros(0, np.float32))
 
 
 def is_midi(path: Path) -> bool:
