@@ -78,6 +78,9 @@ class Piano(Protocol):
     """What `edge.listen.Listener` can do that a command may ask for."""
 
     @property
+    def info(self) -> Info: ...
+
+    @property
     def detail(self) -> Detail: ...
 
     @property
@@ -167,11 +170,10 @@ class Commander:
     desk : CommandDesk
     standing : Standing or None
         Where it is kept whether the piano listens; None: nowhere.
-    info : Info
-        For `diagnostics`, as are the next two.
     settings : dict
-        Without secrets.
+        For `diagnostics`; without secrets.
     log_tail : LogTail or None
+        For `diagnostics` too.
     history : AskHistory or None
         None where no past is kept.
     looks : sequence of Look
@@ -185,7 +187,6 @@ class Commander:
         desk: CommandDesk,
         *,
         standing: Standing | None = None,
-        info: Info | None = None,
         settings: dict[str, Any] | None = None,
         log_tail: LogTail | None = None,
         history: AskHistory | None = None,
@@ -194,7 +195,6 @@ class Commander:
     ) -> None:
         self._desk = desk
         self._standing = standing
-        self._info = info or Info(software="")
         self._settings = settings or {}
         self._log_tail = log_tail
         self._history = history
@@ -297,7 +297,7 @@ class Commander:
         """All of it, with as many of the log's lines as there is room for."""
         lines = list(self._log_tail.lines) if self._log_tail is not None else []
         found = Diagnostics(
-            info=self._info,
+            info=piano.info,
             health=piano.tell_health(),
             settings=self._settings,
             faults=piano.fault_counts,
