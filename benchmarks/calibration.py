@@ -2,7 +2,7 @@
 
 Perturbed CC BY scores are asked for twice, with their work in the catalogue and without, and
 windows of POP909 once. Each time the best candidate is right or wrong. The weights of direct
-matching and the four numbers of the confidence (``edge/matching/fusion.py``) are those that make
+matching and the five numbers of the confidence (``edge/matching/fusion.py``) are those that make
 what happened likeliest. Nothing else is looked at.
 
 Works that the archive itself does not join (two prints of one dance under two names) would be
@@ -12,34 +12,43 @@ any mistake, count as the asked work.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.perturbed import HEARD, PLAYER, performances, strangers, training_scores
+from benchmarks.perturbed import (
+    HEARD,
+    PLAYER,
+    performances,
+    same_music,
+    strangers,
+    training_scores,
+)
 from edge.matching import Catalogue
 from edge.matching.chords import Chords, chords_of_notes
-from edge.matching.fusion import LOWEST_BACKGROUND, segmentation_sureness
-from edge.matching.identification import FEWEST_CHORDS, MOST_CHORDS
+from edge.matching.fusion import LOWEST_RIVAL, segmentation_sureness
+from edge.matching.identification import FEWEST_CHORDS, MOST_CHORDS, PLACES_VERIFIED
 from edge.matching.search import places
 from edge.matching.verification import PieceReader, Verified, verify
 from edge.note import NoteEvent
 
-SECONDS = (3.0, 4.0, 6.0, 9.0, 13.0, 18.0, 25.0)
-QUERIES = 80
-PLACES = 40
+SECONDS = (2.0, 3.0, 4.5, 6.5, 9.0, 13.0, 18.0, 25.0)
+QUERIES = 90
 SEED = 41
 UNSURE_WEIGHTS = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 SURE_WEIGHTS = (0.0, 0.05, 0.1, 0.2)
-STRETCHES = 4
-STRETCH_CHORDS = 64
-SAME_MUSIC_GAIN = 0.7
-"""Gain of time warping from which a stretch played without a mistake is the same music."""
 
-Answer = tuple[bool, list[Verified], int, float]
-"""Whether the best candidate is right, all candidates, the chords and the sureness."""
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was found for one query, and which pieces would be right."""
+
+    verified: list[Verified]
+    right: frozenset[int]
+    chords: Chords
 
 
 def main() -> None:
@@ -47,7 +56,7 @@ def main() -> None:
     catalogue = Catalogue.from_scores(scores)
     read_piece = lru_cache(maxsize=None)(catalogue.piece_chords)
     number = {piece.piece_id: index for index, piece in enumerate(catalogue.pieces)}
-    versions = lru_cache(maxsize=None)(lambda piece: _same_music(piece, catalogue, read_piece))
+    versions = lru_cache(maxsize=None)(lambda piece: same_music(piece, catalogue, read_piece))
     rng = np.random.default_rng(SEED)
     answers: list[Answer] = []
     for seconds in SECONDS:
@@ -58,7 +67,8 @@ def main() -> None:
                 answers += _answer(notes, catalogue, read_piece, frozenset(), same)
         for notes in strangers(QUERIES, seconds, rng):
             answers += _answer(notes, catalogue, read_piece, frozenset(), frozenset())
-    Console().print(f"{len(answers)} answers, {sum(right for right, *_ in answers)} right")
+    right = sum(answer.verified[0].piece in answer.right for answer in answers)
+    Console().print(f"{len(answers)} answers, {right} right")
     best = min(
         (_fit(answers, unsure, sure) for unsure in UNSURE_WEIGHTS for sure in SURE_WEIGHTS),
         key=lambda fit: fit[0],
@@ -66,22 +76,10 @@ def main() -> None:
     loss, unsure, sure, weights = best
     Console().print(
         f"DIRECT_WEIGHT_UNSURE {unsure}, DIRECT_WEIGHT_SURE {sure}\n"
-        f"CONFIDENCE: per fused {weights[0]:.1f}, per background {weights[1]:.1f}, "
-        f"per log chords {weights[2]:.2f}, offset {weights[3]:.1f} (log loss {loss:.1f})"
+        f"CONFIDENCE: per fused {weights[0]:.1f}, per rival {weights[1]:.1f}, "
+        f"per log distinct {weights[2]:.2f}, per log notes {weights[3]:.2f}, "
+        f"offset {weights[4]:.1f} (log loss {loss:.1f})"
     )
-
-
-def _same_music(piece: int, catalogue: Catalogue, read_piece: PieceReader) -> frozenset[int]:
-    """The pieces that hold this one's notes, itself included."""
-    score = read_piece(piece)
-    chords = Chords(score.onset_s, score.keys, score.sizes, np.ones(score.sizes.size))
-    found = {piece}
-    for start in np.linspace(0, max(len(chords) - STRETCH_CHORDS, 0), STRETCHES).astype(int):
-        stretch = chords.part(slice(start, start + STRETCH_CHORDS))
-        if len(stretch) >= FEWEST_CHORDS:
-            verified = verify(stretch, places(stretch, catalogue, PLACES), read_piece)
-            found |= {each.piece for each in verified if each.elastic >= SAME_MUSIC_GAIN}
-    return frozenset(found)
 
 
 def _answer(
@@ -95,32 +93,34 @@ def _answer(
     chords = chords_of_notes(notes).part(slice(0, MOST_CHORDS))
     if len(chords) < FEWEST_CHORDS:
         return []
-    found = [place for place in places(chords, catalogue, PLACES) if place.piece not in left_out]
+    found = [
+        place for place in places(chords, catalogue, PLACES_VERIFIED) if place.piece not in left_out
+    ]
     verified = verify(chords, found, read_piece)
-    if not verified:
-        return []
-    sureness = segmentation_sureness(chords)
-    # Versions of the work are no background.
-    others = [each for each in verified[1:] if each.piece not in right]
-    return [(verified[0].piece in right, [verified[0], *others], len(chords), sureness)]
+    return [Answer(verified, right, chords)] if verified else []
 
 
 def _fit(
     answers: list[Answer], unsure: float, sure: float
 ) -> tuple[float, float, float, NDArray[np.float64]]:
-    rows = []
-    for _, verified, chords, sureness in answers:
-        weight = unsure + (sure - unsure) * sureness
-        fused = [weight * each.direct + (1 - weight) * each.elastic for each in verified]
-        others = [
+    rows, right = [], []
+    for answer in answers:
+        weight = unsure + (sure - unsure) * segmentation_sureness(answer.chords)
+        fused = [weight * each.direct + (1 - weight) * each.elastic for each in answer.verified]
+        best = answer.verified[int(np.argmax(fused))].piece
+        # Versions of the work are no rivals of each other.
+        same = answer.right if best in answer.right else {best}
+        rivals = [
             value
-            for value, each in zip(fused, verified, strict=True)
-            if each.piece != verified[0].piece
+            for value, each in zip(fused, answer.verified, strict=True)
+            if each.piece not in same
         ]
-        background = max(float(np.median(others)) if others else 0.0, LOWEST_BACKGROUND)
-        rows.append((fused[0], background, np.log(chords), 1.0))
-    right = np.array([answer[0] for answer in answers], dtype=np.float64)
-    loss, weights = _logistic(np.array(rows), right)
+        rival = max([LOWEST_RIVAL, *rivals])
+        distinct = np.unique(answer.chords.keys, axis=0).shape[0]
+        notes = answer.chords.sizes.sum()
+        rows.append((max(fused), rival, np.log(distinct), np.log(notes), 1.0))
+        right.append(best in answer.right)
+    loss, weights = _logistic(np.array(rows), np.array(right, dtype=np.float64))
     return loss, unsure, sure, weights
 
 

@@ -17,11 +17,19 @@ from numpy.typing import NDArray
 
 from benchmarks.works import TRAINING, unpacked
 from converters.catalogue import described_pieces, read_score
-from edge.matching import Score
+from edge.matching import Catalogue, Score
+from edge.matching.chords import Chords
+from edge.matching.identification import FEWEST_CHORDS, PLACES_VERIFIED
+from edge.matching.search import places
+from edge.matching.verification import PieceReader, verify
 from edge.midi import read_midi
 from edge.note import HIGHEST_PITCH_MIDI, LOWEST_PITCH_MIDI, NoteEvent
 
 FEWEST_NOTES = 8
+STRETCHES = 4
+STRETCH_CHORDS = 64
+SAME_MUSIC_GAIN = 0.7
+"""Gain of time warping from which a stretch played without a mistake is the same music."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +139,20 @@ def with_mistakes(
     )
     strange = pitch[added] + rng.choice([-12, -2, -1, 1, 2, 5, 7, 12, 19, 24], added.size)
     return np.concatenate((at_s, at_s[added] + late_s)), np.concatenate((pitch, strange))
+
+
+def same_music(piece: int, catalogue: Catalogue, read_piece: PieceReader) -> frozenset[int]:
+    """The pieces that hold this one's notes, itself included.
+
+    The archive does not join all prints of one dance; what is played of one is no error of
+    the other.
+    """
+    score = read_piece(piece)
+    chords = Chords(score.onset_s, score.keys, score.sizes, np.ones(score.sizes.size))
+    found = {piece}
+    for start in np.linspace(0, max(len(chords) - STRETCH_CHORDS, 0), STRETCHES).astype(int):
+        stretch = chords.part(slice(start, start + STRETCH_CHORDS))
+        if len(stretch) >= FEWEST_CHORDS:
+            verified = verify(stretch, places(stretch, catalogue, PLACES_VERIFIED), read_piece)
+            found |= {each.piece for each in verified if each.elastic >= SAME_MUSIC_GAIN}
+    return frozenset(found)

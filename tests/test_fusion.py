@@ -38,21 +38,26 @@ def test_the_fusion_lies_between_the_two(direct: float, elastic: float, sureness
     assert min(direct, elastic) - 1e-9 <= fused <= max(direct, elastic) + 1e-9
 
 
-@given(fused=share, background=share, chords=st.integers(6, 200))
+@given(fused=share, rival=share, distinct=st.integers(3, 100), repeated=st.integers(0, 100))
 def test_confidence_grows_with_the_fit_and_falls_with_that_of_others(
-    fused: float, background: float, chords: int
+    fused: float, rival: float, distinct: int, repeated: int
 ) -> None:
-    here = confidence(fused, background, chords)
+    notes = distinct + repeated
+    here = confidence(fused, rival, distinct, notes)
     assert 0.0 <= here <= 1.0
-    assert confidence(fused + 0.1, background, chords) >= here
-    assert confidence(fused, background + 0.1, chords) <= here
-    assert confidence(fused, background, chords + 20) >= here
+    assert confidence(fused + 0.1, rival, distinct, notes) >= here
+    assert confidence(fused, rival + 0.1, distinct, notes) <= here
+    assert confidence(fused, rival, distinct + 20, notes + 20) >= here
+
+
+def test_what_only_repeats_adds_no_confidence() -> None:
+    assert confidence(0.8, 0.5, 12, 60) < confidence(0.8, 0.5, 12, 20)
 
 
 def test_a_perfect_fit_of_a_phrase_is_believed_and_a_middling_one_is_not() -> None:
-    assert confidence(0.95, 0.3, 20) > 0.99
-    assert confidence(0.5, 0.3, 20) < 0.1
+    assert confidence(0.95, 0.3, 20, 40) > 0.99
+    assert confidence(0.5, 0.4, 20, 40) < 0.1
 
 
 def test_the_calibration_is_not_thrown_by_extremes() -> None:
-    assert np.isfinite(confidence(-5.0, 1.0, 0))
+    assert np.isfinite(confidence(-5.0, 1.0, 0, 0))

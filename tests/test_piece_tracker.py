@@ -89,8 +89,13 @@ def test_a_long_silence_ends_the_piece_and_a_short_one_does_not() -> None:
     assert tracker.current.candidates == ()
 
 
-def test_unknown_music_and_noise_are_searched_for_ever() -> None:
-    for notes in (played(SCORES[25], 0.0, 100.0), noise(3, 200)):
+def test_what_no_score_holds_is_searched_for_ever() -> None:
+    two_notes = [NoteEvent(60, 1.0, None, 64, 1.0), NoteEvent(64, 2.0, None, 64, 1.0)]
+    one_key = [NoteEvent(60, 0.3 * k, None, 64, 1.0) for k in range(120)]
+    trill = [NoteEvent(72 + 2 * (k % 2), 0.1 * k, None, 64, 1.0) for k in range(350)]
+    broken_chord = [NoteEvent((48, 55, 64, 60)[k % 4], 0.2 * k, None, 64, 1.0) for k in range(180)]
+    unknown = played(SCORES[25], 0.0, 100.0)
+    for notes in (two_notes, one_key, trill, broken_chord, unknown, noise(3, 200)):
         told = listen(PieceTracker(CATALOGUE), notes, 40.0)
         assert all(match.state is MatchState.SEARCHING for _, match in told)
 

@@ -27,15 +27,17 @@ CC BY scores, perturbed (with the work in the catalogue, and without), and on PO
 it). Nothing else was looked at.
 """
 
-CONFIDENCE_PER_FUSED = 32.4
-CONFIDENCE_PER_BACKGROUND = -23.5
-CONFIDENCE_PER_LOG_CHORDS = 1.59
-CONFIDENCE_OFFSET = -16.7
-"""The logistic fit: a candidate is believed the more, the better it fits, the worse the other
-works fit, and the more was played."""
+CONFIDENCE_PER_FUSED = 36.0
+CONFIDENCE_PER_RIVAL = -18.0
+CONFIDENCE_PER_LOG_DISTINCT = 6.2
+CONFIDENCE_PER_LOG_NOTES = -4.05
+CONFIDENCE_OFFSET = -17.8
+"""The logistic fit: a candidate is believed the more, the better it fits, the worse the next
+work fits, and the more chords were played that differ. Notes count against it: those that only
+repeat say nothing new, and a broken chord that goes on for a page is in many pieces."""
 
-LOWEST_BACKGROUND = 0.3
-"""What other works reach at the median: in a catalogue of a few pieces, or where the search
+LOWEST_RIVAL = 0.3
+"""What some other work reaches anyway: in a catalogue of a few pieces, or where the search
 found few places, there may be none to compare with."""
 
 
@@ -67,25 +69,28 @@ def fused_score(direct: float, elastic: float, sureness: float) -> float:
     return weight * direct + (1.0 - weight) * elastic
 
 
-def confidence(fused: float, background: float, chords: int) -> float:
+def confidence(fused: float, rival: float, distinct_chords: int, notes: int) -> float:
     """Chance that a candidate with this score is the work being played, 0 to 1.
 
     Scales and broken chords fit many pieces well, and a few chords fit some piece by chance:
-    so the score is weighed against what the run of other works reaches with the same notes.
+    so the score is weighed against what another work reaches with the same notes.
 
     Parameters
     ----------
     fused : float
         The candidate's score.
-    background : float
-        Median score of the other works that were matched in full.
-    chords : int
-        Chords played.
+    rival : float
+        Best score of another work that was matched in full.
+    distinct_chords : int
+        Chords played, those with the same keys counted once.
+    notes : int
+        Notes played.
     """
     evidence = (
         CONFIDENCE_PER_FUSED * fused
-        + CONFIDENCE_PER_BACKGROUND * max(background, LOWEST_BACKGROUND)
-        + CONFIDENCE_PER_LOG_CHORDS * math.log(max(chords, 1))
+        + CONFIDENCE_PER_RIVAL * max(rival, LOWEST_RIVAL)
+        + CONFIDENCE_PER_LOG_DISTINCT * math.log(max(distinct_chords, 1))
+        + CONFIDENCE_PER_LOG_NOTES * math.log(max(notes, 1))
         + CONFIDENCE_OFFSET
     )
     return 1.0 / (1.0 + math.exp(-evidence))

@@ -22,8 +22,10 @@ from edge.note import NoteEvent
 
 PLACES_VERIFIED = 40
 CANDIDATES_NAMED = 5
-FEWEST_CHORDS = 6
-"""Below this many chords every answer would be a guess."""
+FEWEST_CHORDS = 3
+"""Of fewer chords there is no fingerprint."""
+CHORDS_TO_MATCH = 6
+"""Below this many every claim would be a guess: a cadence is in a thousand pieces."""
 ENOUGH_CHORDS = 48
 """From this many on, no match means that the catalogue does not hold the piece."""
 MOST_CHORDS = 192
@@ -95,17 +97,18 @@ def identify_chords(
             if catalogue.pieces[place.piece].work_id not in without_works
         ]
         verified.extend(verify(moved, found, read_piece, semitones))
-    background = _background(verified, catalogue)
+    best = _best_of_each_work(verified, catalogue, prefer_piece)
     candidates = tuple(
-        _candidate(each, chords, background, catalogue, read_piece(each.piece))
-        for each in _best_of_each_work(verified, catalogue, prefer_piece)
+        _candidate(each, chords, _rival(each, best), catalogue, read_piece(each.piece))
+        for each in best[:CANDIDATES_NAMED]
     )
     return PieceMatch(match_state(candidates, len(chords)), candidates)
 
 
 def match_state(candidates: Sequence[Candidate], chords: int) -> MatchState:
     """What candidates, got from this many chords, amount to."""
-    if candidates and candidates[0].confidence >= MATCHED_CONFIDENCE:
+    sure = bool(candidates) and candidates[0].confidence >= MATCHED_CONFIDENCE
+    if sure and chords >= CHORDS_TO_MATCH:
         return MatchState.MATCHED
     return MatchState.NONE if chords >= ENOUGH_CHORDS else MatchState.SEARCHING
 
@@ -124,7 +127,7 @@ def _best_of_each_work(
             better = near and piece.piece_id == prefer_piece
         if better:
             best[piece.work_id] = each
-    return list(best.values())[:CANDIDATES_NAMED]
+    return list(best.values())
 
 
 def _comes_back(best: Verified, other: Verified) -> bool:
@@ -133,32 +136,28 @@ def _comes_back(best: Verified, other: Verified) -> bool:
     return bool(earlier and other.fused > best.fused - PLACES_DIFFER)
 
 
-def _background(verified: Sequence[Verified], catalogue: Catalogue) -> float:
-    """Median score of the works other than the best."""
-    best = max(verified, key=lambda each: each.fused, default=None)
-    if best is None:
-        return 0.0
-    work = catalogue.pieces[best.piece].work_id
-    others = [each.fused for each in verified if catalogue.pieces[each.piece].work_id != work]
-    return float(np.median(others)) if others else 0.0
+def _rival(candidate: Verified, best_of_each_work: Sequence[Verified]) -> float:
+    """The best score of another work; 0 where there is none."""
+    return max((each.fused for each in best_of_each_work if each is not candidate), default=0.0)
 
 
 def _candidate(
     verified: Verified,
     chords: Chords,
-    background: float,
+    rival: float,
     catalogue: Catalogue,
     score: PieceChords,
 ) -> Candidate:
     piece = catalogue.pieces[verified.piece]
     score_chord = np.clip(verified.score_chord, 0, score.sizes.size - 1)
     start = int(score_chord[0])
+    distinct = np.unique(chords.keys, axis=0).shape[0]
     return Candidate(
         piece_id=piece.piece_id,
         work_id=piece.work_id,
         title=piece.title,
         composer=piece.composer,
-        confidence=confidence(verified.fused, background, len(chords)),
+        confidence=confidence(verified.fused, rival, distinct, int(chords.sizes.sum())),
         start_s=float(score.onset_s[start]),
         bar=score.bar_at(float(score.onset_quarters[start])),
         tempo_ratio=_tempo_ratio(chords, score, score_chord),

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from edge.matching.catalogue import Catalogue
-from edge.matching.chords import chords_of_notes
-from edge.matching.identification import MOST_CHORDS, identify_chords
+from edge.matching.chords import Chords, chords_of_notes
+from edge.matching.identification import CHORDS_TO_MATCH, MOST_CHORDS, identify_chords
 from edge.matching.match import Candidate, MatchState, PieceMatch
 from edge.matching.pack import PieceChords
 from edge.note import NoteEvent
@@ -38,18 +38,17 @@ reached, by when all of its notes have come (the contract: within 0.3 s)."""
 SILENCE_S = 15.0
 """A pause this long ends a piece; shorter ones are a fermata, or a page being turned."""
 
-NAMED_AT_ONCE = 0.98
-NAMED_TWICE = 0.8
+NAMED_AT_ONCE = 0.995
+NAMED_TWICE = 0.9
 """Confidence that names a piece on one answer, and on two in a row.
 
-Origin, as of the numbers of chords below: ``python -m benchmarks.live_naming``, which plays
-perturbed CC BY scores and POP909. With these, at most 2 % of what the catalogue does not hold
-is claimed within 30 s, and more than nine in ten of what it does are named within 10 s.
+Origin, as of the number of notes below: ``python -m benchmarks.live_naming``, which plays
+perturbed CC BY scores and POP909.
 """
 
-CHORDS_TO_NAME_AT_ONCE = 24
-CHORDS_TO_NAME = 10
-"""A scale or a cadence is in many pieces: fewer chords name nothing."""
+NOTES_TO_NAME = 12
+"""The first notes of a scale or a cadence are in many pieces: fewer name nothing, however well
+they fit."""
 
 KEPT = 0.4
 LOST_AFTER = 3
@@ -139,14 +138,24 @@ class PieceTracker:
         told = [answer.match for answer in self.answers(notes, now_s) if answer.news]
         return told[-1] if told else None
 
-    def answers(self, notes: Sequence[NoteEvent], now_s: float) -> list[Answer]:
-        """As :meth:`push`, but the answer about every moment that is settled by now."""
+    def answers(
+        self,
+        notes: Sequence[NoteEvent],
+        now_s: float,
+        followed: Callable[[float], bool] = lambda _moment_s: False,
+    ) -> list[Answer]:
+        """As :meth:`push`, but the answer about every moment that is settled by now.
+
+        ``followed`` says whether somebody knew the place in the piece at a moment. As long as
+        they do, the piece is kept, however little ten seconds of it resemble the whole: a hand
+        alone, two bars over and over.
+        """
         for note in notes:
             insort(self._notes, (note.onset_s, note.pitch_midi, note), key=lambda each: each[:2])
         found = []
         while (moment_s := self._next_moment_s()) + SETTLED_AFTER_S <= now_s:
             self._asked_last_s = moment_s
-            self._ask(moment_s)
+            self._ask(moment_s, followed(moment_s))
             found.append(Answer(moment_s, self._since_s, self._current, self._is_news()))
         return found
 
@@ -154,7 +163,7 @@ class PieceTracker:
         matched = self._current.state is MatchState.MATCHED
         return self._asked_last_s + (ASKED_EVERY_MATCHED_S if matched else ASKED_EVERY_S)
 
-    def _ask(self, moment_s: float) -> None:
+    def _ask(self, moment_s: float, followed: bool) -> None:
         """Answer for one moment of the stream; nothing is asked where no note is new."""
         heard = [each[2] for each in self._notes if each[0] <= moment_s]
         fresh = len(heard) - self._notes_asked_about
@@ -179,7 +188,7 @@ class PieceTracker:
             prefer_piece=self._known.piece_id if self._known else "",
             without_works=self._without_works,
         )
-        self._decide(answer, len(played))
+        self._decide(answer, _enough(played), followed)
         self._drop_before(moment_s - LONG_STRETCH_S)
         self._notes_asked_about = sum(each[0] <= moment_s for each in self._notes)
 
@@ -192,7 +201,7 @@ class PieceTracker:
     def _drop_before(self, moment_s: float) -> None:
         self._notes = [each for each in self._notes if each[0] > moment_s]
 
-    def _decide(self, answer: PieceMatch, chords: int) -> None:
+    def _decide(self, answer: PieceMatch, enough: bool, followed: bool) -> None:
         """Keep the piece while it fits; name another only when it does not."""
         best = answer.candidates[0] if answer.candidates else None
         still = next(
@@ -201,20 +210,22 @@ class PieceTracker:
         if still is not None and still.confidence >= KEPT:
             self._bad_answers = 0
             self._match(still, answer.candidates)
-        elif best is not None and self._is_named(best, chords):
+        elif self._known is not None and followed:
+            self._bad_answers = 0
+        elif best is not None and enough and self._is_named(best):
             self._bad_answers = 0
             self._match(best, answer.candidates)
         else:
             self._doubt(answer.candidates)
-        likely = best is not None and best.confidence >= NAMED_TWICE and chords >= CHORDS_TO_NAME
+        likely = best is not None and best.confidence >= NAMED_TWICE and enough
         self._likely_work = best.work_id if best is not None and likely else ""
 
     def _is_known(self, candidate: Candidate) -> bool:
         return self._known is not None and candidate.work_id == self._known.work_id
 
-    def _is_named(self, best: Candidate, chords: int) -> bool:
+    def _is_named(self, best: Candidate) -> bool:
         """Confident at once, or for the second time in a row."""
-        at_once = best.confidence >= NAMED_AT_ONCE and chords >= CHORDS_TO_NAME_AT_ONCE
+        at_once = best.confidence >= NAMED_AT_ONCE
         twice = best.confidence >= NAMED_TWICE and best.work_id == self._likely_work
         return at_once or twice
 
@@ -249,6 +260,11 @@ class PieceTracker:
         if len(self._read) > PIECES_REMEMBERED:
             self._read.popitem(last=False)
         return piece
+
+
+def _enough(played: Chords) -> bool:
+    """Whether so much was played that a piece may be named by it."""
+    return len(played) >= CHORDS_TO_MATCH and int(played.sizes.sum()) >= NOTES_TO_NAME
 
 
 def _differ(told: PieceMatch, now: PieceMatch) -> bool:
