@@ -35,6 +35,7 @@ from edge.messages import (
     EventKind,
     EventMessage,
     Health,
+    HistoryNotes,
     Info,
     Piece,
     PieceState,
@@ -50,6 +51,7 @@ from edge.publish.health import (
     health_message,
     read_board,
 )
+from edge.publish.history import HistoryLog
 from edge.publish.pace import PositionPace
 from edge.publish.publisher import PublisherCounters, PublishReport
 from edge.publish.session import SessionLog
@@ -297,6 +299,7 @@ class Listener:
         self._queue = BlockQueue(queue_blocks)
         self._stopped = threading.Event()
         self._session: SessionLog | None = None
+        self._history = HistoryLog()
         self._faults = Faults()
         self._meter = Meter()
         self._inference = RecentDurations()
@@ -396,8 +399,10 @@ class Listener:
             self._faults.add(EventKind.RECOGNISER_ERROR, f"{type(error).__name__}: {error}")
             events = self._recogniser.recover()
             self._play_on(events, then_silence=True)
-        self._tell(self._session_of_stream().push(events, self._now_s))
+        session = self._session_of_stream()
+        self._tell(session.push(events, self._now_s))
         self._publish_events(events)
+        self._keep(self._history.push(events, self._now_s, session.id))
 
     def _play_on(self, events: Sequence[Event], *, then_silence: bool = False) -> None:
         if self._midi_out is not None:
@@ -409,9 +414,15 @@ class Listener:
         """The session, begun with the first block: only then does the source know its clock."""
         if self._session is None:
             origin_s = self._source.origin_s
-            self._session = SessionLog(None if origin_s is None else round(origin_s * 1e3))
+            stream_start_mono_ms = None if origin_s is None else round(origin_s * 1e3)
+            self._session = SessionLog(stream_start_mono_ms)
+            self._history = HistoryLog(stream_start_mono_ms)
             self._tell([self._session.begin(self._now_s)])
         return self._session
+
+    def _keep(self, batches: Sequence[HistoryNotes]) -> None:
+        for batch in batches:
+            self._say("history/notes", batch)
 
     def _tell(self, sessions: Sequence[Session]) -> None:
         for session in sessions:
@@ -450,6 +461,7 @@ class Listener:
             self._health_due_s = 0.0
             # Nobody knows when sound comes again: what was heard so far is told now.
             self._hear(self._recogniser.flush)
+            self._keep(self._history.flush())
             self._play_on((), then_silence=True)
         if event.kind is SourceEventKind.DEVICE_RECOVERED:
             self._device_lost = False
@@ -515,6 +527,7 @@ class Listener:
             self._take(item)
         self._queue.close()
         self._hear(self._recogniser.flush)
+        self._keep(self._history.flush())
         if self._midi_out is not None:
             self._midi_out.close()
         self._tell_faults(float("inf"))

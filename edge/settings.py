@@ -53,6 +53,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Folder of catalogue packs."""
     calibration: str | None = None
     """What `sostenuto calibrate` found out about this piano; a file."""
+    outbox: str | None = None
+    """Folder that keeps what the broker does not have yet, and the record of what was played."""
+    outbox_mb: Annotated[int, Meta(ge=1)] = 64
+    """What waits for the broker takes no more, in MiB."""
+    outbox_days: Annotated[float, Meta(gt=0.0)] = 30.0
+    """What waits for the broker is given up after so many days of running."""
+    history_mb: Annotated[int, Meta(ge=1)] = 256
+    """The record takes no more, in MiB."""
     provisional: bool = True
     """Tell strikes and guessed keys before they are sure."""
     health_every_s: Annotated[float, Meta(ge=0.5)] = HEALTH_S

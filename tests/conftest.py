@@ -38,6 +38,13 @@ def _wait_until(holds: Callable[[], Any], what: str) -> None:
         time.sleep(0.005)
 
 
+@pytest.fixture(autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes into the outbox of whoever runs it, nor finds another test's."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+
+
 @pytest.fixture
 def wait_until() -> Callable[[Callable[[], Any], str], None]:
     """Waits for a condition that nothing announces; fails with what was awaited."""

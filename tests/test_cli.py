@@ -29,7 +29,7 @@ from edge.note import NoteEvent, pitch_to_hz
 from edge.resources import models_dir
 
 RATE_HZ = 16_000
-COMMANDS = ("listen", "transcribe", "identify", "calibrate", "devices", "models", "demo")
+COMMANDS = ("listen", "transcribe", "identify", "calibrate", "history", "devices", "models", "demo")
 TUNE = [int(p) for p in np.random.default_rng(7).integers(48, 84, 64)]
 BEAT_S = 0.4
 
@@ -199,7 +199,7 @@ def test_an_unknown_key_in_the_settings_is_named(
     assert "unknown key 'micropone'" in said.err
 
 
-@pytest.mark.parametrize("url", ["house", "mqtt://", "mqtts://house", "mqtt://house:99999"])
+@pytest.mark.parametrize("url", ["house", "mqtt://", "mqtts://", "mqtt://house:99999"])
 def test_a_broker_address_that_is_none_is_usage(
     url: str, recording: Path, catalogue: Path, sostenuto: Callable[..., Said]
 ) -> None:

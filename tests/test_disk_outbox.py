@@ -64,7 +64,7 @@ class Start:
         self,
         folder: Path,
         boot: str = "first",
-        bounds: Bounds = Bounds(),
+        bounds: Bounds | None = None,
         clock: Clock = Clock.NTP,
         now_s: float = 1000.0,
     ) -> None:
@@ -72,7 +72,7 @@ class Start:
         self.now_s = now_s
         self.clock = clock
         self.ahead_s = WALL_S
-        self.outbox = DiskOutbox(folder, bounds, now_s=lambda: self.now_s)
+        self.outbox = DiskOutbox(folder, bounds or Bounds(), now_s=lambda: self.now_s)
         self.drops = DropLedger(boot)
         self.lanes = Lanes(self.outbox, self.drops)
         self.seq: dict[str, int] = {}

@@ -312,7 +312,8 @@ def test_what_was_heard_before_a_device_was_lost_is_told_at_once() -> None:
     run = listen(ListSource([block(0), lost, back, block(51)], kind="microphone"))
     topics = [topic for topic, _ in run.said]
     first_event = topics.index("event")
-    assert topics[first_event - 1] == "notes"  # the pedal of the recogniser's flush
+    # the pedal of the recogniser's flush
+    assert topics[first_event - 2 : first_event] == ["notes", "history/notes"]
     assert run.faults == ["device_lost", "device_recovered", "source_ended"]
     states = [m.audio for m in run.of("health") if isinstance(m, Health)]
     assert AudioState.LOST in states

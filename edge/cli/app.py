@@ -1,4 +1,4 @@
-"""`sostenuto`: listen, transcribe, identify, calibrate, devices, models, demo.
+"""`sostenuto`: listen, transcribe, identify, calibrate, history, devices, models, demo.
 
 Each command is declared here and works in a module of its own, loaded when it is called, so
 that help comes at once. `main` is the one place where errors become a line and an exit code:
@@ -197,6 +197,15 @@ def listen(
             help="Listen though the broker is not there yet, and go on trying; for services.",
         ),
     ] = False,
+    outbox: Annotated[
+        Path | None,
+        typer.Option(
+            "--outbox",
+            metavar="DIR",
+            help="Keep here what the broker does not have yet, and what was played.  [default: "
+            "the service's state, else ~/.local/state/sostenuto; for recordings nowhere]",
+        ),
+    ] = None,
     piece: Annotated[
         str | None,
         typer.Option(
@@ -246,6 +255,7 @@ def listen(
             settings=settings,
             device=device,
             wait_for_broker=wait_for_broker,
+            outbox=outbox,
             calibration=calibration,
             no_calibration=no_calibration,
             calibrate=calibrate,
@@ -397,6 +407,54 @@ def calibrate(
     from edge.cli.calibrate import run
 
     run(audio, mic=mic, seconds=seconds, a4_hz=a4, out=out, show=show, json=json)
+
+
+@app.command(
+    short_help="List, write out or erase what was played.",
+    epilog=_examples(
+        "sostenuto history list --from 2026-11-20",
+        "sostenuto history export --from 2026-11-20T18:00 --to 2026-11-20T19:00 --out evening.mid",
+        "sostenuto history erase --all",
+    ),
+)
+def history(
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="list, export or erase.")],
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="TIME", help="Not before this: 2026-11-20 or 2026-11-20T18:02."
+        ),
+    ] = None,
+    until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Before this.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="For export: a name ending in .mid or .json."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="For erase: all of it.")] = False,
+    outbox: Annotated[
+        Path | None,
+        typer.Option(
+            "--outbox", metavar="DIR", help="Where `listen` keeps it.  [default: as in `listen`]"
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List, write out or erase what was played.
+
+    Every note that ended is recorded while `listen` publishes, whether the broker was there or
+    not. What is erased is overwritten, and is not sent any more either.
+    """
+    from edge.cli.history import run
+
+    run(
+        action,
+        since=since,
+        until=until,
+        out=out,
+        everything=everything,
+        outbox=outbox,
+        json=json,
+    )
 
 
 @app.command(

@@ -33,7 +33,7 @@ from edge.cli.identify import is_midi
 from edge.display import key_name, named, place
 from edge.ear import ModelEar
 from edge.errors import InputError, UsageError
-from edge.listen import MIDI_KINDS, Listener, ListenReport
+from edge.listen import LIVE_KINDS, MIDI_KINDS, Listener, ListenReport
 from edge.matching import Catalogue
 from edge.messages import (
     CatalogueInfo,
@@ -51,7 +51,9 @@ from edge.midi import MidiFileSource, MidiPortSource
 from edge.midi_out import MidiOut
 from edge.note import NoteState
 from edge.publish.address import BrokerAddress, default_device_name
+from edge.publish.disk_outbox import MEBIBYTE, Bounds, DiskOutbox
 from edge.publish.publisher import Publisher
+from edge.publish.store import state_folder
 from edge.recogniser import Recogniser, load_recogniser
 from edge.settings import Settings, broker_address, read_settings
 
@@ -79,6 +81,7 @@ class ListenOptions:
     settings: Path | None = None
     device: str | None = None
     wait_for_broker: bool = False
+    outbox: Path | None = None
     calibration: Path | None = None
     no_calibration: bool = False
     calibrate: bool = False
@@ -111,7 +114,9 @@ def run(options: ListenOptions, software: str) -> None:
         if midi_out is not None:
             midi_out.open()
         with a_broker(options, settings) as broker:
-            publisher = Publisher(broker, device)
+            publisher = Publisher(
+                broker, device, outbox=make_outbox(options, settings, source.kind)
+            )
             patient = options.wait_for_broker or settings.wait_for_broker
             publisher.start(None if patient else CONNECT_S)
             listener = Listener(
@@ -250,6 +255,22 @@ def calibrate_by(heard: LoudestMinute, before: Calibration, path: Path) -> None:
     console.err(f"calibrated: {in_words(found)[0]}; from the next start on, by {path}")
 
 
+def make_outbox(options: ListenOptions, settings: Settings, kind: str) -> DiskOutbox | None:
+    """Where messages wait, and what was played is recorded: on disk, for a piano.
+
+    A recording that is listened to leaves nothing behind, unless a place is named for it.
+    """
+    named = options.outbox or (Path(settings.outbox) if settings.outbox else None)
+    if named is None and kind not in LIVE_KINDS:
+        return None
+    bounds = Bounds(
+        max_bytes=settings.outbox_mb * MEBIBYTE,
+        max_age_days=settings.outbox_days,
+        record_bytes=settings.history_mb * MEBIBYTE,
+    )
+    return DiskOutbox(named or state_folder(), bounds)
+
+
 @contextmanager
 def a_broker(options: ListenOptions, settings: Settings) -> Iterator[BrokerAddress | None]:
     """The broker to publish to, brought along if so wished; None for none."""
@@ -374,6 +395,7 @@ def summary(report: ListenReport) -> dict[str, object]:
         "last_seq": report.published.last_seq,
         "dropped": report.published.dropped,
         "undelivered": report.published.undelivered,
+        "kept": report.published.kept,
         "notes": report.notes,
         "dropped_blocks": report.dropped_blocks,
         "dropped_samples": report.dropped_samples,
@@ -385,6 +407,9 @@ def _sum_up(report: ListenReport, *, as_json: bool) -> None:
     if as_json:
         console.out_json(summary(report))
         return
+    kept = report.published.kept
+    if kept:
+        console.out(f"{kept} messages are kept for the broker until the next start")
     faults = ", ".join(f"{count} {kind}" for kind, count in report.faults.items()) or "no faults"
     console.out(
         f"{report.notes} notes; {report.published.dropped} messages and "

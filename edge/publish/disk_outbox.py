@@ -50,8 +50,8 @@ from edge.publish.store import (
     FILE,
     START_BITS,
     NotOursError,
+    kernel_start,
     lock,
-    machine_start,
     open_store,
     put_aside,
     record_id,
@@ -128,6 +128,8 @@ class DiskOutbox:
     bounds : Bounds
     now_s : callable
         The monotonic clock.
+    computer_start : str, optional
+        Names the start of the computer since which that clock runs; the kernel's own name.
     """
 
     def __init__(
@@ -136,11 +138,12 @@ class DiskOutbox:
         bounds: Bounds = Bounds(),
         *,
         now_s: Callable[[], float] = time.monotonic,
+        computer_start: str | None = None,
     ) -> None:
         self._folder = folder
         self._bounds = bounds
         self._now_s = now_s
-        self._machine_start = machine_start()
+        self._computer_start = computer_start or kernel_start()
         self._notices: list[EventMessage] = []
 
         # The card.
@@ -238,19 +241,22 @@ class DiskOutbox:
         """Do something with the card; what goes wrong with it is told once and lived with."""
         try:
             step()
-            return
-        except NotOursError as error:
-            self._put_aside(str(error))
-        except sqlite3.Error as error:
-            code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-            if code in _DAMAGED:
-                self._put_aside(f"{self._folder / FILE} is damaged ({error})")
-            elif code not in _BUSY:
-                self._fail(str(error))
-        except OSError as error:
+        except (NotOursError, sqlite3.Error, OSError) as error:
+            self._boot_nos.clear()  # what was rolled back may be among them
+            self._version = -1
+            self._live_with(error)
+
+    def _live_with(self, error: NotOursError | sqlite3.Error | OSError) -> None:
+        if isinstance(error, OSError):
             self._fail(error.strerror or str(error))
-        self._boot_nos.clear()  # what was rolled back may be among them
-        self._version = -1
+            return
+        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+        if isinstance(error, NotOursError):
+            self._put_aside(str(error))
+        elif code in _DAMAGED:
+            self._put_aside(f"{self._folder / FILE} is damaged ({error})")
+        elif code not in _BUSY:  # else somebody else is writing: later
+            self._fail(str(error))
 
     def _fail(self, reason: str) -> None:
         self._close()
@@ -377,9 +383,9 @@ class DiskOutbox:
             if self._clock is not None:
                 ahead_ms, clock = self._clock.wall_minus_mono_ms, str(self._clock.clock)
             store.execute(
-                "INSERT OR IGNORE INTO boots (boot, machine_start, wall_minus_mono_ms, clock,"
+                "INSERT OR IGNORE INTO boots (boot, computer_start, wall_minus_mono_ms, clock,"
                 " ran_ms) VALUES (?, ?, ?, ?, ?)",
-                (boot, self._machine_start, ahead_ms, clock, ran_ms),
+                (boot, self._computer_start, ahead_ms, clock, ran_ms),
             )
             known = int(store.execute("SELECT no FROM boots WHERE boot = ?", (boot,)).fetchone()[0])
             self._boot_nos[boot] = known
@@ -395,6 +401,8 @@ class DiskOutbox:
             store.execute("INSERT INTO history VALUES (?, ?)", row)
         elif entry.topic.message is Session:
             session = msgspec.json.decode(entry.payload, type=Session)
+            if not session.notes:
+                return
             store.execute(
                 "INSERT INTO sessions VALUES (?, ?, ?, ?) ON CONFLICT (session) DO UPDATE"
                 " SET last_ms = excluded.last_ms, payload = excluded.payload",
@@ -404,8 +412,8 @@ class DiskOutbox:
     def _put_times_right(self, store: sqlite3.Connection, stamp: Stamp) -> None:
         """The clock is known now, and with it that of every start since the computer's own."""
         store.execute(
-            "UPDATE boots SET wall_minus_mono_ms = ?, clock = ? WHERE machine_start = ?",
-            (stamp.wall_minus_mono_ms, str(stamp.clock), self._machine_start),
+            "UPDATE boots SET wall_minus_mono_ms = ?, clock = ? WHERE computer_start = ?",
+            (stamp.wall_minus_mono_ms, str(stamp.clock), self._computer_start),
         )
 
     def _choose_to_evict(self, store: sqlite3.Connection, least_bytes: int) -> list[_Row]:
@@ -431,7 +439,7 @@ class DiskOutbox:
             yield _Row(number, size, _past(name, seq, b"", boot))
 
     def _delete(self, store: sqlite3.Connection, numbers: Iterable[int]) -> None:
-        """Delete rows; `_rows` and `_bytes` are counted by `_count` when others do that."""
+        """Delete rows that are there."""
         for number in numbers:
             for (size,) in store.execute(
                 "DELETE FROM outbox WHERE id = ? RETURNING length(payload)", (number,)
@@ -482,11 +490,15 @@ class DiskOutbox:
         self._let_go(lost, gone)
         version = store.execute("PRAGMA data_version").fetchone()[0]
         if version != self._version:
-            self._count(store)
             self._version = version
+            self._read_anew(store)
 
-    def _count(self, store: sqlite3.Connection) -> None:
-        """How much is on the card; asked of it, for others may have deleted there too."""
+    def _read_anew(self, store: sqlite3.Connection) -> None:
+        """Somebody else may have deleted there: what is on the card is asked of the card."""
+        again = self._again
+        self._fresh = deque(item for item in self._fresh if item[0] in self._pending)
+        self._look_behind()
+        self._again = again
         self._rows, self._bytes = store.execute(
             "SELECT count(*), coalesce(sum(length(payload)), 0) FROM outbox"
         ).fetchone()

@@ -40,7 +40,7 @@ _SCHEMA = """
 CREATE TABLE boots (
     no INTEGER PRIMARY KEY,
     boot TEXT NOT NULL UNIQUE,
-    machine_start TEXT NOT NULL,
+    computer_start TEXT NOT NULL,
     wall_minus_mono_ms INTEGER NOT NULL,
     clock TEXT NOT NULL,
     ran_ms INTEGER NOT NULL
@@ -76,7 +76,7 @@ def state_folder() -> Path:
     return Path(state) / "sostenuto"
 
 
-def machine_start() -> str:
+def kernel_start() -> str:
     """Names this start of the computer: as long as it is the same, so is the monotonic clock."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
