@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from edge.errors import CatalogueError
 from edge.following import PieceFollower, Position
 from edge.matching import Catalogue, MatchState, PieceMatch
+from edge.matching.score import Hand
 from edge.matching.tracker import SILENCE_S
 from edge.note import NoteEvent
 from tests.tunes import made_up_score, noise, played, with_mistakes
@@ -78,6 +79,25 @@ def test_silence_ends_with_a_last_word_too() -> None:
     assert not places(told)[-2].lost
     assert isinstance(told[-2][1], PieceMatch)
     assert told[-2][1].state is MatchState.SEARCHING
+
+
+def test_the_piece_is_kept_while_its_left_hand_is_practised_alone() -> None:
+    score = made_up_score(seed=40, chords=260)
+    pieces = PieceFollower(Catalogue.from_scores([score, *SCORES]))
+    notes = played(score, 0.0, 40.0)
+    left = score.hand == Hand.LEFT
+    shift_s = notes[-1].onset_s + 0.6
+    notes += [
+        NoteEvent(int(pitch), float(at_s) + shift_s, None, 64, 1.0)
+        for pitch, at_s in zip(score.pitch_midi[left], score.onset_s[left], strict=True)
+        if at_s < 30.0
+    ]
+    told = listen(pieces, notes, notes[-1].onset_s + 1.0)
+    states = [event.state for _, event in told if isinstance(event, PieceMatch)]
+    assert MatchState.LOST not in states
+    for position in places(told)[-20:]:
+        assert not position.lost
+        assert position.quarters == pytest.approx(2.0 * (position.t_s - shift_s), abs=0.1)
 
 
 def test_unknown_music_has_no_place() -> None:
