@@ -19,18 +19,20 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 from msgspec.structs import replace
 
 from edge.audio.block import STREAM_RATE_HZ, Block, MidiBlock
 from edge.audio.source import Source, SourceEvent, SourceEventKind
+from edge.commander import Commander
 from edge.errors import SostenutoError
 from edge.following import Position
 from edge.matching import Candidate, MatchState, PieceMatch
 from edge.messages import (
     AudioDevice,
     AudioState,
+    Detail,
     Envelope,
     EventKind,
     EventMessage,
@@ -43,7 +45,7 @@ from edge.messages import (
     Severity,
 )
 from edge.note import Heard, NoteState, NoteUpdate
-from edge.publish.compose import notes_message, piece_message, position_message
+from edge.publish.compose import DetailFilter, notes_message, piece_message, position_message
 from edge.publish.health import (
     HEALTH_S,
     LoopReadings,
@@ -61,6 +63,8 @@ log = logging.getLogger(__name__)
 
 Event = Heard | PieceMatch | Position
 Item = Block | MidiBlock | SourceEvent
+
+M = TypeVar("M", bound=Envelope)
 
 QUEUE_BLOCKS = 250
 """Blocks between the first two hands: five seconds, longer than a small board ever stalls."""
@@ -93,6 +97,8 @@ class Listens(Protocol):
     def flush(self) -> Sequence[Event]: ...
 
     def recover(self) -> Sequence[Event]: ...
+
+    def choose_piece(self, piece_id: str | None) -> None: ...
 
 
 class Publishes(Protocol):
@@ -131,6 +137,8 @@ class ListenReport:
         Sound that came and was not heard; samples also count what the source lost.
     faults : dict of str to int
         How often each kind of `event` occurred.
+    restart : bool
+        Whether a command ended it, so that it begins again.
     """
 
     published: PublishReport
@@ -138,6 +146,7 @@ class ListenReport:
     dropped_blocks: int
     dropped_samples: int
     faults: dict[str, int] = field(default_factory=dict)
+    restart: bool = False
 
 
 class BlockQueue:
@@ -271,6 +280,10 @@ class Listener:
         Sees every message as it is published: topic, message.
     midi_out : PlaysOn, optional
         Opened already; plays what is heard on another instrument.
+    commander : Commander, optional
+        Carries out what dashboards ask.
+    listening : bool
+        False: switched off from the start, until a command switches it on.
     health_every_s : float
         Seconds between two `health` messages.
     queue_blocks : int
@@ -286,6 +299,8 @@ class Listener:
         *,
         on_message: Callable[[str, Envelope], None] | None = None,
         midi_out: PlaysOn | None = None,
+        commander: Commander | None = None,
+        listening: bool = True,
         health_every_s: float = HEALTH_S,
         queue_blocks: int = QUEUE_BLOCKS,
     ) -> None:
@@ -295,6 +310,12 @@ class Listener:
         self._info = info
         self._on_message = on_message
         self._midi_out = midi_out
+        self._commander = commander
+        self._listening = threading.Event()
+        if listening:
+            self._listening.set()
+        self._filter = DetailFilter()
+        self._restart = False
         self._health_every_s = health_every_s
         self._queue = BlockQueue(queue_blocks)
         self._stopped = threading.Event()
@@ -337,7 +358,14 @@ class Listener:
         """Carry the source's items into the queue, until it ends or is stopped."""
         try:
             while not self._stopped.is_set():
+                if self._gives_back and not self._listening.is_set():
+                    self._source.close()
+                    while not self._stopped.is_set() and not self._listening.wait(TICK_S):
+                        pass
+                    continue
                 ended_well = self._pump_once()
+                if self._gives_back and not self._listening.is_set():
+                    continue
                 if ended_well or self._source.kind not in LIVE_KINDS:
                     return
                 self._stopped.wait(REOPEN_S)
@@ -352,7 +380,7 @@ class Listener:
                     self._queue.put_when_free(item)
                 else:
                     self._queue.put(item)
-                if self._stopped.is_set():
+                if self._stopped.is_set() or (self._gives_back and not self._listening.is_set()):
                     break
         except SostenutoError as error:
             self._queue.put(SourceEvent(SourceEventKind.INPUT_ERROR, str(error)))
@@ -364,6 +392,80 @@ class Listener:
             return False
         return True
 
+    @property
+    def _gives_back(self) -> bool:
+        """Whether the source is given back while nobody listens: a microphone is.
+
+        A keyboard's port stays open and a recording runs on, and what they say is dropped.
+        """
+        return self._source.kind == "microphone"
+
+    # ---- what a command may ask for, in the second hand too
+
+    @property
+    def info(self) -> Info:
+        """What this device is, as published."""
+        return self._info
+
+    @property
+    def detail(self) -> Detail:
+        """What is published live."""
+        return self._filter.detail
+
+    @property
+    def fault_counts(self) -> dict[str, int]:
+        """How often each kind of `event` occurred."""
+        return dict(self._faults.counts)
+
+    @property
+    def broker_trouble(self) -> str | None:
+        """What is wrong with the broker, if anything is."""
+        return self._publisher.counters.trouble
+
+    def switch(self, on: bool) -> None:
+        """Listen, or give the microphone back and forget what was not yet heard."""
+        if on == self._listening.is_set():
+            return
+        if on:
+            self._meter = Meter()
+            self._listening.set()
+        else:
+            self._listening.clear()
+            self._hear(self._recogniser.flush)
+            self._play_on((), then_silence=True)
+            self._tell(self._session_of_stream().close(self._now_s))
+        self._health_due_s = 0.0
+
+    def choose_piece(self, piece_id: str | None) -> None:
+        """Follow this piece from now on; None: recognise what is played."""
+        self._recogniser.choose_piece(piece_id)
+        if piece_id is None:
+            self._say("piece", Piece(state=PieceState.SEARCHING))
+
+    def set_detail(self, detail: Detail) -> None:
+        """Publish so much live from now on."""
+        self._filter.detail = detail
+        self._health_due_s = 0.0
+
+    def tell_health(self) -> Health:
+        """Publish `health` now; returns it as published."""
+        now_s = time.monotonic()
+        self._health_due_s = now_s + self._health_every_s
+        return self._say("health", self._health(now_s))
+
+    def restart(self) -> None:
+        """End soon and properly, and say that it is to begin again."""
+        self._restart = True
+        self.stop()
+
+    def say(self, topic: str, message: Envelope) -> None:
+        """Publish ``message``."""
+        self._say(topic, message)
+
+    def fault(self, kind: EventKind, line: str) -> None:
+        """Count a fault and tell it when it is due."""
+        self._faults.add(kind, line)
+
     # ---- the second hand
 
     def _announce(self) -> None:
@@ -374,12 +476,14 @@ class Listener:
             sample_rate_hz=self._source.sample_rate_hz,
             channels=self._source.channels,
         )
-        self._say("info", replace(self._info, audio_device=device))
+        self._info = self._say("info", replace(self._info, audio_device=device))
         self._say("piece", Piece(state=PieceState.SEARCHING))
 
     def _take(self, item: Item) -> None:
         if isinstance(item, SourceEvent):
             self._take_fault(item)
+            return
+        if not self._listening.is_set():
             return
         self._session_of_stream()
         if isinstance(item, Block):
@@ -429,10 +533,10 @@ class Listener:
             self._say("session", session)
 
     def _publish_events(self, events: Sequence[Event]) -> None:
-        notes = notes_message(events, self._now_s)
+        notes = notes_message(self._filter.push(events), self._now_s)
         if notes is not None:
             self._say("notes", notes)
-            self._count_notes(events)
+        self._count_notes(events)
         for event in events:
             if isinstance(event, PieceMatch):
                 self._say("piece", piece_message(event, self._matched))
@@ -440,7 +544,8 @@ class Listener:
                     self._matched = event.candidates[0]
         positions = [event for event in events if isinstance(event, Position)]
         for position in self._pace.push(positions, self._now_s):
-            self._say("position", position_message(position))
+            if self.detail.position:
+                self._say("position", position_message(position))
 
     def _count_notes(self, events: Sequence[Event]) -> None:
         """Count confirmed notes, each with the time from its sound in the room to its message."""
@@ -490,12 +595,13 @@ class Listener:
         )
 
     def _tick(self) -> None:
+        if self._commander is not None:
+            self._commander.serve(self)
         now_s = time.monotonic()
         self._take_midi_out_faults()
         self._tell_faults(now_s)
         if now_s >= self._health_due_s:
-            self._health_due_s = now_s + self._health_every_s
-            self._say("health", self._health(now_s))
+            self.tell_health()
 
     def _health(self, now_s: float) -> Health:
         loop = LoopReadings(
@@ -509,10 +615,15 @@ class Listener:
             end_to_end=self._end_to_end.percentiles(now_s),
             load=self._load.read(),
             queue_blocks=len(self._queue),
+            listening=self._listening.is_set(),
+            detail=self.detail,
+            commands_refused=0 if self._commander is None else self._commander.refused,
         )
         return health_message(loop, self._publisher.counters, read_board(Path.cwd()))
 
     def _audio_state(self) -> AudioState:
+        if not self._listening.is_set():
+            return AudioState.OFF
         if self._device_lost:
             return AudioState.LOST
         if self._source.kind in MIDI_KINDS:
@@ -544,9 +655,11 @@ class Listener:
             self._queue.dropped_blocks,
             self._lost_samples,
             dict(self._faults.counts),
+            self._restart,
         )
 
-    def _say(self, topic: str, message: Envelope) -> None:
+    def _say(self, topic: str, message: M) -> M:
         stamped = self._publisher.publish(topic, message)
         if self._on_message is not None:
             self._on_message(topic, stamped)
+        return cast(M, stamped)
