@@ -178,8 +178,9 @@ def _with_rubato(at_s: NDArray[np.float64], rng: np.random.Generator) -> NDArray
 
     Half to nearly one and a half times the score's tempo; each phrase (5 to 12 s as written)
     arches by up to 20 %, and its last second and a half slows down to as much as a half. On top
-    every interval is longer or shorter by some 6 % of itself (Repp, "Diversity and commonality
-    in music performance", JASA 1992).
+    every interval is longer or shorter by some 10 % of itself, and one in fifteen is drawn out by
+    15 to 40 %, as an accent (the orders of size in Repp, "Diversity and commonality in music
+    performance", JASA 1992).
     """
     wandered = wandering(at_s, rng) / 2.0 ** rng.uniform(-0.8, 0.5)
     grid = np.arange(0.0, wandered[-1] + 1.0, 0.05)
@@ -196,7 +197,9 @@ def _with_rubato(at_s: NDArray[np.float64], rng: np.random.Generator) -> NDArray
         begin_s += length_s
     flowing_s = np.interp(wandered, grid, np.cumsum(slowness) * 0.05)
     chord_s, chord = np.unique(flowing_s, return_inverse=True)
-    steps_s = np.diff(chord_s) * np.exp(rng.normal(0.0, 0.06, chord_s.size - 1))
+    steps_s = np.diff(chord_s) * np.exp(rng.normal(0.0, 0.1, chord_s.size - 1))
+    drawn_out = rng.random(steps_s.size) < 1 / 15
+    steps_s *= np.where(drawn_out, rng.uniform(1.15, 1.4, steps_s.size), 1.0)
     return np.concatenate(([chord_s[0]], chord_s[0] + np.cumsum(steps_s)))[chord]
 
 

@@ -69,7 +69,8 @@ def _mapped(
 ) -> NDArray[np.float64]:
     """Linear interpolation that goes on straight beyond the ends."""
     if at.size == 1:
-        return value[0] + (x - at[0])
+        alone: NDArray[np.float64] = value[0] + (x - at[0])
+        return alone
     found = np.interp(x, at, value)
     few = min(at.size - 1, 4)
     first = (value[few] - value[0]) / (at[few] - at[0])
@@ -151,8 +152,8 @@ def _one_key(due_s: NDArray[np.float64], struck_s: NDArray[np.float64]) -> list[
     """
     cost = np.abs(due_s[:, None] - struck_s[None, :]) / SAME_NOTE_S
     if due_s.size == 1 or struck_s.size == 1:
-        i, j = np.unravel_index(int(np.argmin(cost)), cost.shape)
-        return [(int(i), int(j))] if cost[i, j] < 1.0 else []
+        nearest = divmod(int(np.argmin(cost)), struck_s.size)
+        return [nearest] if cost[nearest] < 1.0 else []
     rows, columns = cost.shape
     total = np.add.outer(np.arange(rows + 1), np.arange(columns + 1)) * 0.5
     for i in range(rows):

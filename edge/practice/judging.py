@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from edge.matching.score import Hand
 from edge.practice.alignment import NONE, SAME_NOTE_S, TimeMap, same_keys, slips, time_map
+from edge.practice.doubt import doubted
 from edge.practice.expected import ExpectedNotes
 from edge.practice.timing import Timing, timing
 from edge.practice.verdict import Finding, Verdict
@@ -241,6 +242,15 @@ def verdicts(
     for each in np.flatnonzero(over & ~excused):
         found.append(_extra(expected, struck, passage, int(each)))
     found.sort(key=lambda finding: (finding.t_s, finding.expected_pitch_midi or 0))
+    if np.any(struck.confidence < 1.0):  # a keyboard is sure of every note, an ear of none
+        sure = {
+            (float(at_s), int(pitch)): float(each)
+            for at_s, pitch, each in zip(
+                struck.onset_s, struck.pitch_midi, struck.confidence, strict=True
+            )
+        }
+        ear = [sure.get((each.t_s, each.played_pitch_midi or 0), 1.0) for each in found]
+        found = doubted(found, ear)
     return found, Timing(delta_s, out_of_time, slowness)
 
 
@@ -299,15 +309,27 @@ def _resting(expected: ExpectedNotes, passage: Passage) -> NDArray[np.bool_]:
     hand, bar = expected.hand[here], expected.bar[here]
     answered = (passage.answer != NONE) | (passage.slip != NONE)
     rests = np.zeros(hand.size, dtype=np.bool_)
-    for which in np.unique(hand):
-        for number in np.unique(bar[hand == which]):
-            of_bar = (hand == which) & (bar == number)
-            of_hand = of_bar
-            if np.count_nonzero(of_bar) < FEWEST_OF_A_HAND:  # too little to tell: look around
-                of_hand = (hand == which) & (np.abs(bar - number) <= 1)
-            if np.count_nonzero(of_hand) >= FEWEST_OF_A_HAND:
-                rests[of_bar] = answered[of_hand].mean() <= RESTING_SHARE
+    for number in np.unique(bar):
+        of_bar = bar == number
+        left_out = np.count_nonzero(of_bar) > 1 and not answered[of_bar].any()
+        for which in np.unique(hand[of_bar]):
+            of_hand = (hand == which) & of_bar
+            rests[of_hand] = left_out or _rests(answered, hand == which, np.abs(bar - number))
     return rests
+
+
+def _rests(
+    answered: NDArray[np.bool_], of_hand: NDArray[np.bool_], bars_away: NDArray[np.int64]
+) -> bool:
+    """Whether a hand rests in a bar; where it has too few notes there, they are looked for around.
+
+    ``answered``, ``of_hand`` and ``bars_away`` are of the written notes of a passage.
+    """
+    for reach in range(int(bars_away.max()) + 1):
+        here = answered[of_hand & (bars_away <= reach)]
+        if here.size >= FEWEST_OF_A_HAND:
+            return bool(here.mean() <= RESTING_SHARE)
+    return not answered[of_hand].any()
 
 
 def _ornaments(

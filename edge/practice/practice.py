@@ -230,8 +230,7 @@ class Practice:
                 found[number] = note
                 from_s, place = notes[number].onset_s, note
             gain += (1.0 if note != NONE else 0.0) - old
-            pause = notes[number].onset_s - notes[number - 1].onset_s if number else np.inf
-            if gain > best_gain or (gain == best_gain and pause > 2 * SURELY_OVER_S):
+            if note != NONE and gain >= best_gain:
                 best_gain, split = gain, number
         placed = {number: note for number, note in found.items() if number >= split}
         return split, placed | fitting
