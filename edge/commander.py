@@ -31,7 +31,7 @@ from edge.messages import (
     Envelope,
     EventKind,
     Health,
-    HistoryPage,
+    HistoryAnswer,
     HistoryRequest,
     Info,
     Listening,
@@ -42,6 +42,7 @@ from edge.messages import (
     encode,
 )
 from edge.publish.commands import Asked, CommandDesk, RefusedError, legible, read_command
+from edge.publish.history import answer_history
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +67,8 @@ HOTTEST_C = 80.0
 
 SOUND_IS_WELL = frozenset({AudioState.RUNNING, AudioState.SILENT, AudioState.MIDI, AudioState.OFF})
 
-AskHistory = Callable[[HistoryRequest, int], HistoryPage]
-"""A page of the past that takes no more bytes than the second argument says; raises
+AskHistory = Callable[[HistoryRequest, int], HistoryAnswer]
+"""A part of the past that takes no more bytes than the second argument says; raises
 `SostenutoError` where the past cannot be read."""
 
 Look = Callable[[Health], Check]
@@ -308,6 +309,29 @@ class Commander:
             del lines[: max(1, len(lines) // 4)]
             found = replace(found, log=tuple(lines))
         return found
+
+
+def recorded_in(folder: Path) -> AskHistory:
+    """The past as the outbox in ``folder`` has recorded it."""
+
+    def ask(request: HistoryRequest, max_bytes: int) -> HistoryAnswer:
+        question: dict[str, Any] = {
+            "what": str(request.what),
+            "from": request.since,
+            "to": request.until,
+            "session_id": request.session_id,
+            "limit": request.limit,
+        }
+        while True:
+            found = answer_history(folder, question)
+            answer = msgspec.convert(found, HistoryAnswer)
+            got = max(len(answer.sessions), len(answer.notes))
+            size = len(encode(answer))
+            if size <= max_bytes or got <= 1:
+                return answer
+            question["limit"] = max(1, min(got - 1, got * max_bytes // size))
+
+    return ask
 
 
 def changed(detail: Detail, change: DetailChange) -> Detail:

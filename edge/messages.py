@@ -680,24 +680,67 @@ Moment = Annotated[
 ]
 
 
-class HistoryRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which notes of the past are wanted."""
+class PastPart(StrEnum):
+    """What of the past is asked for."""
 
-    since: Annotated[Moment, about("From when, RFC 3339, UTC.")]
+    SESSIONS = "sessions"
+    NOTES = "notes"
+
+
+class HistoryRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which part of the past is wanted."""
+
+    what: Annotated[PastPart, about("The latest sessions, or the first notes.")] = PastPart.SESSIONS
+    since: Annotated[
+        Moment | None, about("From when, RFC 3339, UTC; null: from the beginning.")
+    ] = None
     until: Annotated[Moment | None, about("Until when, not included; null: until now.")] = None
-    after: Annotated[
-        Annotated[str, Meta(max_length=64)] | None,
-        about("`next` of the page before; null for the first page."),
+    session_id: Annotated[
+        Annotated[str, Meta(max_length=64)] | None, about("Notes of this session only.")
+    ] = None
+    limit: Annotated[
+        Annotated[int, Meta(ge=1, le=500)] | None,
+        about("At most so many: up to 100 sessions, up to 500 notes; null: as many."),
     ] = None
 
 
-class HistoryPage(Struct, frozen=True, kw_only=True):
-    """Notes of the past, oldest first: as many as the answer may hold."""
+class PastPiece(Struct, frozen=True, kw_only=True):
+    """One piece of a past session."""
 
-    messages: Annotated[
-        tuple[HistoryNotes, ...], about("As they were published, envelope and all.")
-    ]
-    next: Annotated[str | None, about("Ask with it as `after` for more; null: that is all.")] = None
+    title: Title
+    composer: Composer
+    minutes: Annotated[float, about("How long it was played.", "min", ge=0.0)]
+
+
+class PastSession(Struct, frozen=True, kw_only=True):
+    """One sitting of the past."""
+
+    id: Annotated[str, about("As in `session`.")]
+    t: Annotated[str, about("When it began, RFC 3339, UTC.")]
+    clock: Annotated[Clock, about("How far `t` can be trusted.")]
+    minutes: Annotated[float, about("From its first sound to its last.", "min", ge=0.0)]
+    notes: Annotated[int, about("Notes played.", ge=0)]
+    accuracy: Annotated[Share | None, about("As in `session`.", "0 to 1")] = None
+    pieces: Annotated[tuple[PastPiece, ...], about("The pieces recognised, in order.")] = ()
+
+
+class PastNote(Struct, frozen=True, kw_only=True):
+    """One note of the past."""
+
+    t: Annotated[str, about("When it was struck, RFC 3339, UTC.")]
+    pitch_midi: Pitch
+    duration_s: Annotated[float, about("How long the key was held.", "s")]
+    velocity: Velocity
+    confidence: Confidence
+    session_id: Annotated[str | None, about("The session it belongs to.")] = None
+
+
+class HistoryAnswer(Struct, frozen=True, kw_only=True):
+    """A part of the past, in order: as much as was asked for, and as the answer may hold."""
+
+    sessions: Annotated[tuple[PastSession, ...], about("The latest of that time.")] = ()
+    notes: Annotated[tuple[PastNote, ...], about("The first of that time.")] = ()
+    more: Annotated[bool, about("Whether there is more than that: ask for another time.")] = False
 
 
 class Diagnostics(Struct, frozen=True, kw_only=True):
@@ -749,7 +792,7 @@ _ALL_COMMANDS = (
     CommandKind("self_test", None, SelfTest, "Look whether everything works, without a sound."),
     CommandKind("health", None, Health, "Publish `health` now, and answer with it."),
     CommandKind("diagnostics", None, Diagnostics, "Tell what whoever mends the device needs."),
-    CommandKind("history", HistoryRequest, HistoryPage, "Tell the notes of a time gone by."),
+    CommandKind("history", HistoryRequest, HistoryAnswer, "Tell what was played at a time."),
     CommandKind(
         "restart", None, None, "End in form and leave with exit code 75, so that systemd restarts."
     ),

@@ -20,7 +20,7 @@ import paho.mqtt.client as paho
 import pytest
 
 from edge.audio.block import STREAM_RATE_HZ, Block
-from edge.commander import Commander, LogTail, Standing, changed, self_test
+from edge.commander import Commander, LogTail, Standing, changed, recorded_in, self_test
 from edge.errors import CatalogueError
 from edge.listen import Listener
 from edge.messages import (
@@ -35,7 +35,9 @@ from edge.messages import (
     EventKind,
     EventMessage,
     Health,
-    HistoryPage,
+    HistoryAnswer,
+    HistoryNote,
+    HistoryNotes,
     HistoryRequest,
     Info,
     Refusal,
@@ -44,8 +46,10 @@ from edge.messages import (
     full_topic,
 )
 from edge.note import NoteEvent, NoteState, NoteUpdate, PedalEvent, Strike
+from edge.publish.address import BrokerAddress
 from edge.publish.commands import Arrival, CommandDesk, RefusedError, legible, read_command
 from edge.publish.compose import DetailFilter
+from edge.publish.disk_outbox import DiskOutbox
 from edge.publish.publisher import Publisher
 
 BLOCK_SAMPLES = 320
@@ -355,9 +359,9 @@ def test_every_command_answers_with_what_the_contract_says(tmp_path, wait_until)
     tail = LogTail(secrets=("träumerei",))
     tail.emit(logging.LogRecord("x", 30, "", 1, "password träumerei\nrefused", (), None))
 
-    def history(asked: HistoryRequest, max_bytes: int) -> HistoryPage:
+    def history(asked: HistoryRequest, max_bytes: int) -> HistoryAnswer:
         assert 60_000 < max_bytes < 65_536
-        return HistoryPage(messages=(), next=asked.since)
+        return HistoryAnswer(more=asked.since is not None)
 
     settings = {"broker": "mqtt://clara:…@house"}
     with a_parlour(tmp_path, history=history, log_tail=tail, settings=settings) as parlour:
@@ -405,13 +409,40 @@ def test_what_is_refused_changes_nothing_and_is_counted(tmp_path, wait_until) ->
 
 
 def test_a_failing_command_is_an_answer_and_no_end(tmp_path) -> None:
-    def broken(asked: HistoryRequest, max_bytes: int) -> HistoryPage:
+    def broken(asked: HistoryRequest, max_bytes: int) -> HistoryAnswer:
         raise ZeroDivisionError("at the end of time")
 
     with a_parlour(tmp_path, history=broken) as parlour:
         answer = parlour.ask("history", {"since": "2026-11-20T18:00:00Z"})
         assert (answer.reason, answer.error) == ("failed", "ZeroDivisionError: at the end of time")
         assert parlour.ask("health").status == "ok"
+
+
+def test_the_past_is_told_as_far_as_the_answer_may_reach(tmp_path) -> None:
+    outbox = DiskOutbox(tmp_path / "outbox")
+    publisher = Publisher(BrokerAddress("127.0.0.1", 1), "parlour", outbox=outbox)
+    publisher.start()
+    notes = [
+        HistoryNote(
+            id=i, pitch_midi=60, onset_s=i / 10, offset_s=i / 10, velocity=64, confidence=0.9
+        )
+        for i in range(400)
+    ]
+    for at in range(0, 400, 100):
+        batch = HistoryNotes(notes=tuple(notes[at : at + 100]), stream_start_mono_ms=0)
+        publisher.publish("history/notes", batch)
+    publisher.close(timeout_s=1.0)
+    with a_parlour(tmp_path, history=recorded_in(tmp_path / "outbox")) as parlour:
+        whole = parlour.ask("history", {"what": "notes"}).data
+        assert (len(whole.notes), whole.more) == (400, False)
+        part = parlour.ask("history", {"what": "notes"}, max_bytes=8192)
+        assert len(encode(part)) <= 8192
+        assert 30 < len(part.data.notes) < 80
+        assert part.data.more
+        assert part.data.notes == whole.notes[: len(part.data.notes)]
+        assert parlour.ask("history", {"what": "sessions"}).data.sessions == ()
+    with a_parlour(tmp_path, history=recorded_in(tmp_path / "nowhere")) as parlour:
+        assert parlour.ask("history", {}).reason == "not_possible"
 
 
 def test_diagnostics_grow_no_larger_than_asked(tmp_path) -> None:

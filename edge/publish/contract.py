@@ -147,9 +147,16 @@ def parts_of(kind: type[Struct]) -> list[type[Struct]]:
 
 def documented_classes() -> list[type[Struct]]:
     """Envelope, messages, what commands carry, and the parts of each, in order."""
-    classes: list[type[Struct]] = [Envelope]
-    for kind in (*message_classes(), *command_classes()):
-        classes += [k for k in (kind, *parts_of(kind)) if k not in classes]
+    classes: list[type[Struct]] = []
+
+    def add(kind: type[Struct]) -> None:
+        if kind not in classes:
+            classes.append(kind)
+            for part in parts_of(kind):
+                add(part)
+
+    for kind in (Envelope, *message_classes(), *command_classes()):
+        add(kind)
     return classes
 
 
