@@ -1,9 +1,10 @@
 """``make bench``: every figure of the README, as a table and as ``bench.json``.
 
-    python -m benchmarks [--ear NAME]... [--only accuracy|speed|live|identification]... [--out FILE]
+    python -m benchmarks [--ear NAME]... [--only PART]... [--out FILE]
 
-Accuracy and identification need the evaluation data beside the project and are left out, with a
-line that says so, where it is not there.
+The parts are accuracy, speed, live, identification and following. All but speed and live need
+the evaluation data beside the project and are left out, with a line that says so, where it is
+not there.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks import delay, identification, note_accuracy, places, speed, table, works
+from benchmarks import delay, following, identification, note_accuracy, places, speed, table, works
 from training.hearing import Hearing
 from training.peers import BASIC_PITCH, HOW_TO_GET_IT, basic_pitch_hears, has_basic_pitch
 
-PARTS = ("accuracy", "speed", "live", "identification")
+PARTS = ("accuracy", "speed", "live", "identification", "following")
+
+FOLLOWED_PERFORMANCES = 20
+FOLLOWED_S = 30.0
 
 progress_console = Console(stderr=True)
 
@@ -140,6 +144,11 @@ def main() -> None:
         report["identification"] = identification.measure()
         if report["identification"] is None:
             progress_console.print(f"identification left out: no {works.INDEX}")
+    if "following" in parts:
+        progress_console.print("following: the performances are rendered the first time")
+        report["following"] = following.measure(FOLLOWED_PERFORMANCES, FOLLOWED_S)
+        if report["following"] is None:
+            progress_console.print(f"following left out: no performances in {places.EVALUATION}")
     options.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     console = Console()
     for made in table.rich_tables(report):

@@ -118,6 +118,40 @@ LIVE_ROWS = (
 )
 
 
+FOLLOWING_ROWS = (
+    Row("beats asked about", ("beats",), amount),
+    Row("followed within 100 ms", ("asap", "within_100_ms"), share, "≥ 0.90, rendered ≥ 0.80"),
+    Row("  within 300 ms", ("asap", "within_300_ms"), share, "≥ 0.97, rendered ≥ 0.93"),
+    Row("  100 ms, beats with a note", ("on_notes", "within_100_ms"), share),
+    Row("unknown, or said to be lost", ("asap", "lost"), share),
+    Row("excerpts of Vienna 4x22: 100 ms", ("vienna", "within_100_ms"), share),
+    Row("  within 300 ms", ("vienna", "within_300_ms"), share),
+    Row("a note takes, µs", ("us_a_note",), amount),
+)
+FOLLOWING_COLUMNS = {
+    "as played": ("as played", "on_notes", "us_a_note"),
+    "rendered, by ear": ("rendered", "", ""),
+    "parangonar, as played": ("parangonar", "parangonar on_notes", "parangonar_us_a_note"),
+}
+"""For each column of the table, where its parts stand in the report."""
+
+
+def following_columns(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What was measured of following, a column for each way to listen."""
+    asap, vienna = found["asap_dev"], found["vienna4x22"]
+    return {
+        title: {
+            "beats": asap["beats"],
+            "asap": asap[way],
+            "on_notes": asap.get(on_notes),
+            "vienna": vienna[way],
+            "us_a_note": asap.get(cost),
+        }
+        for title, (way, on_notes, cost) in FOLLOWING_COLUMNS.items()
+        if way in asap
+    }
+
+
 def rows(columns: Sequence[dict[str, Any]], of: Sequence[Row]) -> list[tuple[str, list[str], str]]:
     """Each row's label, one cell for each column, and the goal."""
     return [
@@ -140,6 +174,10 @@ def tables(report: dict[str, Any]) -> dict[str, tuple[list[str], list[tuple[str,
         made["Notes, by ear"] = (list(ears), rows(list(ears.values()), EAR_ROWS))
     if report.get("identification"):
         made |= _identification_tables(report["identification"])
+    if report.get("following"):
+        columns = following_columns(report["following"])
+        found = rows(list(columns.values()), FOLLOWING_ROWS)
+        made["Which bar: human performances"] = (list(columns), found)
     return made
 
 

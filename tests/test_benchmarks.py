@@ -173,3 +173,13 @@ def test_a_pedal_that_was_rendered_is_read_back_from_its_labels(
     assert found["said"] > 0
     assert found["made_up"] == 0
     assert found["time_precision"] > 0.95
+
+
+def test_following_is_a_column_for_each_way_to_listen_and_a_peer_only_where_it_is() -> None:
+    shares = {"within_100_ms": 0.95, "within_300_ms": 0.98, "lost": 0.01}
+    measured = {"beats": 10, "us_a_note": 270.0, "as played": shares, "on_notes": shares}
+    report = {"ears": {}, "following": {"asap_dev": measured, "vienna4x22": measured}}
+    ((title, (columns, lines)),) = table.tables(report).items()
+    assert title == "Which bar: human performances"
+    assert columns == ["as played"]
+    assert {label: cells for label, cells, _ in lines}["followed within 100 ms"] == ["0.950"]
