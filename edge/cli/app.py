@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from edge.cli import console
-from edge.errors import SostenutoError, UsageError
+from edge.errors import SostenutoError
 
 USAGE_EXIT = 2
 INTERRUPTED_EXIT = 130
@@ -342,12 +342,8 @@ def identify(
     """
     from edge.cli.identify import run, run_melody
 
-    if melody:
-        if model is not None:
-            raise UsageError("--melody needs no note model; leave out the one or the other")
-        run_melody(source, catalog=catalog, seconds=seconds, json=json)
-    else:
-        run(source, catalog=catalog, seconds=seconds, model=model, json=json)
+    ask = run_melody if melody else run
+    ask(source, catalog=catalog, seconds=seconds, model=model, json=json)
 
 
 @app.command(

@@ -44,21 +44,38 @@ def run(
         _print(match, len(notes), asked_s)
 
 
-def run_melody(source: Path, *, catalog: Path | None, seconds: float | None, json: bool) -> None:
+def run_melody(
+    source: Path, *, catalog: Path | None, seconds: float | None, model: str | None, json: bool
+) -> None:
     """Print the best five pieces for a melody that was hummed or picked out."""
     catalogue = open_catalogue(catalog)
     lines = top_lines(catalogue)
-    asked_s = DEFAULT_S if seconds is None else seconds
-    if is_midi(source):
-        melody = melody_of_notes(first_seconds(list(read_midi(source).notes), asked_s))
-    else:
-        with AudioFile(source) as recording:
-            melody = sung_first_seconds(recording, asked_s)
-    match = identify_melody(melody, catalogue, lines)
+    heard = melodies_of(source, model, DEFAULT_S if seconds is None else seconds)
+    answers = [identify_melody(melody, catalogue, lines) for melody in heard]
+    best = max(range(len(heard)), key=lambda which: _sureness(answers[which]))
     if json:
-        console.out_json(document(match))
+        console.out_json(document(answers[best]))
     else:
-        _print(match, len(melody), asked_s)
+        _print(answers[best], len(heard[best]), DEFAULT_S if seconds is None else seconds)
+
+
+def melodies_of(source: Path, model: str | None, seconds: float) -> list[Melody]:
+    """What a file's melody may be: of a recording, as a voice's and as a piano's.
+
+    A voice is between the keys, and a piano rings on: each is heard best by an ear of its own, and
+    the answer tells which it was.
+    """
+    if is_midi(source):
+        return [melody_of_notes(first_seconds(list(read_midi(source).notes), seconds))]
+    with AudioFile(source) as recording:
+        sung = sung_first_seconds(recording, seconds)
+    with AudioFile(source) as recording:
+        played = hear_first_seconds(recording, load_recogniser(model), seconds)
+    return [sung, melody_of_notes(played)]
+
+
+def _sureness(answer: PieceMatch) -> float:
+    return answer.candidates[0].confidence if answer.candidates else -1.0
 
 
 def sung_first_seconds(recording: AudioFile, seconds: float) -> Melody:
