@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.perturbed import HEARD, PLAYER, performances, training_scores
+from benchmarks.perturbed import HEARD, PLAYER, one_hand, performances, training_scores
 from edge.matching import Catalogue, Score
 from edge.matching import fingerprints as tried
 from edge.matching.chords import chords_of_notes
@@ -26,28 +26,9 @@ SETTINGS = ((2, 6, 6), (2, 3, 8), (2, 2, 12), (2, 2, 20), (2, 4, 8), (4, 16, 16)
 """Pitches a chord; one triple in how many is kept of the top line, and of the others."""
 
 
-def right_hand(score: Score) -> Score | None:
-    """The right hand alone, as a beginner practises it."""
-    mine = score.hand == Hand.RIGHT
-    if mine.sum() < 20:
-        return None
-    return Score(
-        score.piece,
-        score.pitch_midi[mine],
-        score.onset_quarters[mine],
-        score.duration_quarters[mine],
-        score.hand[mine],
-        score.bar_quarters,
-        score.bar_number,
-        score.bar_beat_quarters,
-        score.tempo_quarters,
-        score.tempo_s,
-    )
-
-
 def main() -> None:
     scores = training_scores()
-    alone = [each for each in map(right_hand, scores) if each is not None]
+    alone = [right for each in scores if (right := one_hand(each, Hand.RIGHT))]
     rng = np.random.default_rng(SEED)
     asked = {
         "5 s, a player": performances(scores, WINDOWS, 5.0, PLAYER, rng),

@@ -15,8 +15,8 @@ as from an ear. When is the right work published as matched? With its work left 
 POP909, which no catalogue holds: is any, within 30 s? And the same with 20 s of something else
 before it, to see how soon it is noticed that the player has gone on.
 
-All that can be asked is too much for every day: ``--whole`` asks it, without it there are two
-windows of one performance of each work. Shares come with Wilson's interval (95 %).
+All that can be asked is too much for every day: ``--whole`` asks it; without it there are two
+windows of one performance of each work, and sixty of these live. Shares come with Wilson's interval (95 %).
 """
 
 from __future__ import annotations
@@ -63,15 +63,20 @@ Z_95 = 1.96
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is asked: windows of each file, files live, and windows of POP909."""
+    """How much is asked: windows of each file, files of each kind live, windows of POP909."""
 
     windows: dict[str, int]
     one_of_each_work: bool
+    live: int
     strangers: int
 
 
-QUICK = Effort({PERFORMED: 2, TRANSCRIBED: 4, RECORDED: 10}, one_of_each_work=True, strangers=60)
-WHOLE = Effort({PERFORMED: 4, TRANSCRIBED: 16, RECORDED: 40}, one_of_each_work=False, strangers=300)
+QUICK = Effort(
+    {PERFORMED: 2, TRANSCRIBED: 4, RECORDED: 10}, one_of_each_work=True, live=60, strangers=60
+)
+WHOLE = Effort(
+    {PERFORMED: 4, TRANSCRIBED: 16, RECORDED: 40}, one_of_each_work=False, live=1000, strangers=300
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +224,8 @@ def live_figures(
     figures: dict[str, Any] = {}
     for kind, music in played.items():
         known, unknown, wrong, gone_on = [], [], [], []
-        for each in _tracked(music, f"live, {kind}"):
+        chosen = [music[index] for index in rng.permutation(len(music))[: effort.live]]
+        for each in _tracked(chosen, f"live, {kind}"):
             is_right = partial(works.same, each.work_id)
             told = live_naming.named(PieceTracker(pieces), each.notes, UNKNOWN_S)
             known.append(live_naming.first_right_s(told, is_right))

@@ -10,7 +10,7 @@ an octave off.
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,14 @@ from converters.catalogue import described_pieces, read_score
 from edge.matching import Catalogue, Score
 from edge.matching.chords import Chords
 from edge.matching.identification import FEWEST_CHORDS, PLACES_VERIFIED
+from edge.matching.score import Hand
 from edge.matching.search import places
 from edge.matching.verification import PieceReader, verify
 from edge.midi import read_midi
 from edge.note import HIGHEST_PITCH_MIDI, LOWEST_PITCH_MIDI, NoteEvent
 
 FEWEST_NOTES = 8
+FEWEST_NOTES_OF_A_HAND = 20
 STRETCHES = 4
 STRETCH_CHORDS = 64
 SAME_MUSIC_GAIN = 0.7
@@ -42,6 +44,9 @@ class Hands:
     added: float
     beside: float
 
+
+ANY_TEMPO = (-0.8, 0.8)
+"""Half to nearly double, as octaves above the score's tempo."""
 
 PLAYER = Hands(apart_s=0.012, rolled=0.03, missed=0.03, added=0.03, beside=0.01)
 HEARD = Hands(apart_s=0.02, rolled=0.06, missed=0.15, added=0.12, beside=0.03)
@@ -72,22 +77,31 @@ def strangers(count: int, seconds: float, rng: np.random.Generator) -> list[list
 
 
 def performances(
-    scores: list[Score], count: int, seconds: float, hands: Hands, rng: np.random.Generator
+    scores: list[Score],
+    count: int,
+    seconds: float,
+    hands: Hands,
+    rng: np.random.Generator,
+    octaves: tuple[float, float] = ANY_TEMPO,
 ) -> list[tuple[Score, list[NoteEvent]]]:
-    """Random stretches of random scores, played."""
+    """Random stretches of random scores, played; ``octaves`` are the bounds of the tempo."""
     found: list[tuple[Score, list[NoteEvent]]] = []
     while len(found) < count:
         score = scores[rng.integers(len(scores))]
-        notes = _played(score, seconds, hands, rng)
+        notes = _played(score, seconds, hands, rng, octaves)
         if len(notes) >= FEWEST_NOTES:
             found.append((score, notes))
     return found
 
 
 def _played(
-    score: Score, seconds: float, hands: Hands, rng: np.random.Generator
+    score: Score,
+    seconds: float,
+    hands: Hands,
+    rng: np.random.Generator,
+    octaves: tuple[float, float],
 ) -> list[NoteEvent]:
-    tempo = 2.0 ** rng.uniform(-0.8, 0.8)
+    tempo = 2.0 ** rng.uniform(*octaves)
     onset_s = score.onset_s
     written_s = seconds * tempo
     start_s = rng.uniform(onset_s[0], max(onset_s[0], onset_s[-1] - written_s))
@@ -113,6 +127,20 @@ def wandering(at_s: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np
     slowness /= slowness.mean()
     warped = np.concatenate(([0.0], np.cumsum((slowness[1:] + slowness[:-1]) / 2)))
     return np.interp(at_s, grid, warped)
+
+
+def one_hand(score: Score, hand: Hand) -> Score | None:
+    """One hand alone, as a beginner practises it; None where it has next to nothing."""
+    mine = score.hand == hand
+    if mine.sum() < FEWEST_NOTES_OF_A_HAND:
+        return None
+    return replace(
+        score,
+        pitch_midi=score.pitch_midi[mine],
+        onset_quarters=score.onset_quarters[mine],
+        duration_quarters=score.duration_quarters[mine],
+        hand=score.hand[mine],
+    )
 
 
 def with_mistakes(
