@@ -16,7 +16,8 @@ POP909, which no catalogue holds: is any, within 30 s? And the same with 20 s of
 before it, to see how soon it is noticed that the player has gone on.
 
 All that can be asked is too much for every day: ``--whole`` asks it; without it there are two
-windows of one performance of each work, and sixty of these live. Shares come with Wilson's interval (95 %).
+windows of one performance of each work, and sixty of these live. Shares come with Wilson's
+interval (95 %).
 """
 
 from __future__ import annotations

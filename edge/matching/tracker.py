@@ -212,6 +212,8 @@ class PieceTracker:
             self._match(still, answer.candidates)
         elif self._known is not None and followed:
             self._bad_answers = 0
+        elif self._known is not None and not enough:
+            pass  # A few slow chords speak neither for the piece nor against it.
         elif best is not None and enough and self._is_named(best):
             self._bad_answers = 0
             self._match(best, answer.candidates)
