@@ -78,6 +78,9 @@ CATCH_UP_S = 2.0
 TICK_S = 0.25
 """The second hand looks at the clock at least this often, whatever comes."""
 
+VITALS_S = 5.0
+"""How often whoever watches beside MQTT is told how the device is."""
+
 RETELL_S = 10.0
 """A fault of one kind is told at once, and then at most so often, with its count."""
 
@@ -284,6 +287,8 @@ class Listener:
         Carries out what dashboards ask.
     listening : bool
         False: switched off from the start, until a command switches it on.
+    on_vitals : callable, optional
+        Told every `VITALS_S` how the device is, unpublished.
     health_every_s : float
         Seconds between two `health` messages.
     queue_blocks : int
@@ -301,6 +306,7 @@ class Listener:
         midi_out: PlaysOn | None = None,
         commander: Commander | None = None,
         listening: bool = True,
+        on_vitals: Callable[[Health], None] | None = None,
         health_every_s: float = HEALTH_S,
         queue_blocks: int = QUEUE_BLOCKS,
     ) -> None:
@@ -316,6 +322,8 @@ class Listener:
             self._listening.set()
         self._filter = DetailFilter()
         self._restart = False
+        self._on_vitals = on_vitals
+        self._vitals_due_s = 0.0
         self._health_every_s = health_every_s
         self._queue = BlockQueue(queue_blocks)
         self._stopped = threading.Event()
@@ -451,7 +459,7 @@ class Listener:
         """Publish `health` now; returns it as published."""
         now_s = time.monotonic()
         self._health_due_s = now_s + self._health_every_s
-        return self._say("health", self._health(now_s))
+        return self._say("health", self._health(now_s, self._load.read()))
 
     def restart(self) -> None:
         """End soon and properly, and say that it is to begin again."""
@@ -602,8 +610,11 @@ class Listener:
         self._tell_faults(now_s)
         if now_s >= self._health_due_s:
             self.tell_health()
+        if self._on_vitals is not None and now_s >= self._vitals_due_s:
+            self._vitals_due_s = now_s + VITALS_S
+            self._on_vitals(self._health(now_s))
 
-    def _health(self, now_s: float) -> Health:
+    def _health(self, now_s: float, load: float | None = None) -> Health:
         loop = LoopReadings(
             audio=self._audio_state(),
             uptime_s=now_s - self._began_s,
@@ -613,7 +624,7 @@ class Listener:
             peak_dbfs=self._meter.peak_dbfs,
             inference=self._inference.percentiles(now_s),
             end_to_end=self._end_to_end.percentiles(now_s),
-            load=self._load.read(),
+            load=load,
             queue_blocks=len(self._queue),
             listening=self._listening.is_set(),
             detail=self.detail,
@@ -645,7 +656,10 @@ class Listener:
         if not self._stopped.is_set():
             self._say_event(EventKind.SOURCE_ENDED, self._source.name, Severity.INFO)
         self._tell(self._session_of_stream().close(self._now_s))
-        self._say("health", replace(self._health(time.monotonic()), audio=AudioState.OFF))
+        self._say(
+            "health",
+            replace(self._health(time.monotonic(), self._load.read()), audio=AudioState.OFF),
+        )
         self._source_thread.join(max(0.0, min(1.0, until_s - time.monotonic())))
         self._source.close()
         published = self._publisher.close(timeout_s=max(0.1, until_s - time.monotonic()))

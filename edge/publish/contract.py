@@ -155,7 +155,8 @@ def documented_classes() -> list[type[Struct]]:
             for part in parts_of(kind):
                 add(part)
 
-    for kind in (Envelope, *message_classes(), *command_classes()):
+    add(Envelope)
+    for kind in message_classes() + command_classes():
         add(kind)
     return classes
 
