@@ -224,19 +224,22 @@ class Practice:
         found: dict[int, int] = {}
         from_s = notes[first].onset_s
         for number in range(first - 1, earliest - 1, -1):
-            note = self._reckoned(notes[number], from_s, place, tempo_ratio)
+            note, fit = self._reckoned(notes[number], from_s, place, tempo_ratio)
             old = 1.0 if number in known else 0.0 if take is not None else 0.5
             if note != NONE:
                 found[number] = note
                 from_s, place = notes[number].onset_s, note
-            gain += (1.0 if note != NONE else 0.0) - old
-            if note != NONE and gain >= best_gain:
+            gain += fit - old
+            if note != NONE and gain >= best_gain - 1e-6:
                 best_gain, split = gain, number
         placed = {number: note for number, note in found.items() if number >= split}
         return split, placed | fitting
 
-    def _reckoned(self, note: NoteEvent, from_s: float, place: int, tempo_ratio: float) -> int:
-        """The written note with this key where the player was, going on to ``place``; or -1."""
+    def _reckoned(
+        self, note: NoteEvent, from_s: float, place: int, tempo_ratio: float
+    ) -> tuple[int, float]:
+        """The written note with this key where the player was, going on to ``place``, and how well
+        it fits in time, 0 to 1; -1 and 0 where there is none."""
         expected = self._expected
         back_s = (from_s - note.onset_s) * tempo_ratio
         at_s = self._written_s(place) - back_s
@@ -245,8 +248,9 @@ class Practice:
         high = min(int(high), place + 1)
         keys = low + np.flatnonzero(expected.pitch_midi[low:high] == note.pitch_midi)
         if keys.size == 0:
-            return NONE
-        return int(keys[np.argmin(np.abs(expected.onset_s[keys] - at_s))])
+            return NONE, 0.0
+        off_s = np.abs(expected.onset_s[keys] - at_s)
+        return int(keys[np.argmin(off_s)]), max(1.0 - float(off_s.min()) / near_s, 0.0)
 
     # ---- judging
 
