@@ -78,6 +78,12 @@ CATCH_UP_S = 2.0
 TICK_S = 0.25
 """The second hand looks at the clock at least this often, whatever comes."""
 
+RECOVERED_S = 3.0
+"""A device that was lost is `recovering` until it has given so much sound again."""
+
+AUDIO_STATE_S = 1.0
+"""How often it is looked whether the sound comes in otherwise than was last told."""
+
 VITALS_S = 5.0
 """How often whoever watches beside MQTT is told how the device is."""
 
@@ -338,6 +344,9 @@ class Listener:
         self._health_due_s = self._began_s
         self._lost_samples = 0
         self._device_lost = False
+        self._recovering_samples = 0
+        self._told_audio: AudioState | None = None
+        self._audio_due_s = 0.0
         self._now_s = 0.0
         self._notes = 0
         self._matched: Candidate | None = None
@@ -459,7 +468,9 @@ class Listener:
         """Publish `health` now; returns it as published."""
         now_s = time.monotonic()
         self._health_due_s = now_s + self._health_every_s
-        return self._say("health", self._health(now_s, self._load.read()))
+        health = self._say("health", self._health(now_s, self._load.read()))
+        self._told_audio = health.audio
+        return health
 
     def restart(self) -> None:
         """End soon and properly, and say that it is to begin again."""
@@ -496,6 +507,7 @@ class Listener:
         self._session_of_stream()
         if isinstance(item, Block):
             self._meter.push(item.samples)
+            self._recovering_samples = max(0, self._recovering_samples - len(item.samples))
         self._now_s = item.end_sample / STREAM_RATE_HZ
         began_s = time.monotonic()
         self._hear(lambda: self._recogniser.push(item))
@@ -578,6 +590,8 @@ class Listener:
             self._play_on((), then_silence=True)
         if event.kind is SourceEventKind.DEVICE_RECOVERED:
             self._device_lost = False
+            if self._source.kind not in MIDI_KINDS:
+                self._recovering_samples = round(RECOVERED_S * STREAM_RATE_HZ)
             self._health_due_s = 0.0
             self._say_event(EventKind.DEVICE_RECOVERED, event.message, Severity.INFO)
         else:
@@ -608,6 +622,10 @@ class Listener:
         now_s = time.monotonic()
         self._take_midi_out_faults()
         self._tell_faults(now_s)
+        if now_s >= self._audio_due_s:
+            self._audio_due_s = now_s + AUDIO_STATE_S
+            if self._audio_state() is not self._told_audio:
+                self._health_due_s = 0.0
         if now_s >= self._health_due_s:
             self.tell_health()
         if self._on_vitals is not None and now_s >= self._vitals_due_s:
@@ -639,6 +657,8 @@ class Listener:
             return AudioState.LOST
         if self._source.kind in MIDI_KINDS:
             return AudioState.MIDI
+        if self._recovering_samples > 0:
+            return AudioState.RECOVERING
         return self._meter.state
 
     def _finish(self) -> ListenReport:

@@ -321,6 +321,16 @@ def test_what_was_heard_before_a_device_was_lost_is_told_at_once() -> None:
     assert run.report.dropped_samples == 16_000
 
 
+def test_a_device_that_is_back_recovers_and_then_runs(monkeypatch) -> None:
+    monkeypatch.setattr("edge.listen.AUDIO_STATE_S", 0.0)
+    lost = SourceEvent(SourceEventKind.DEVICE_LOST, "gone")
+    back = SourceEvent(SourceEventKind.DEVICE_RECOVERED, "back", 16_000)
+    three_seconds = [block(51 + i) for i in range(151)]
+    run = listen(ListSource([block(0), lost, back, *three_seconds], kind="microphone"))
+    states = [m.audio for m in run.of("health") if isinstance(m, Health)]
+    assert states == ["running", "lost", "recovering", "running", "off"]
+
+
 def test_messages_are_stamped_in_the_order_of_time() -> None:
     run = listen(ListSource([block(i) for i in range(10)]))
     for before, after in pairwise(message.mono_ms for _, message in run.said):
