@@ -466,6 +466,17 @@ def test_a_melody_picked_out_in_another_key_is_named(
     assert said.json["candidates"][0]["bar"] == 2
 
 
+def test_a_melody_picked_out_beside_a_microphone_is_named(
+    tmp_path: Path, catalogue: Path, sostenuto: Callable[..., Said]
+) -> None:
+    soundfile.write(tmp_path / "finger.wav", played(tune_notes(16)), RATE_HZ)
+    said = sostenuto(
+        *("identify", "--melody", tmp_path / "finger.wav", "--catalog", catalogue, "--json"),
+        *("--model", "templates"),
+    )
+    assert said.json["candidates"][0]["piece_id"] == "tune"
+
+
 def test_no_melody_is_searching(
     tmp_path: Path, catalogue: Path, sostenuto: Callable[..., Said]
 ) -> None:
