@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.following import FollowedScore, Follower, Position, follow
-from edge.matching import Catalogue, Score
+from edge.matching import Catalogue, Piece, Score
 from edge.note import NoteEvent
 from tests.tunes import made_up_score, noise, played, with_mistakes
 
@@ -209,8 +209,19 @@ def test_a_piece_of_a_catalogue_is_the_piece_itself() -> None:
     from_catalogue = FollowedScore.of_catalogue(catalogue, SCORE.piece.piece_id)
     notes = played(SCORE, quarters=20)
     assert places(notes, score=from_catalogue) == places(notes)
-    with pytest.raises(KeyError):
-        FollowedScore.of_catalogue(catalogue, "no such piece")
+    for unknown in ("no such piece", "", "piece", "Piece 3", "work-3"):
+        with pytest.raises(KeyError):
+            FollowedScore.of_catalogue(catalogue, unknown)
+
+
+def test_a_piece_is_found_by_its_id_whatever_the_id_and_the_titles_hold() -> None:
+    odd = ['a"b', "ä,ö", "x[y]", '["q",']
+    scores = [
+        replace(SCORE, piece=Piece(each, "w", f'["{odd[0]}", {odd[k - 1]}', "["))
+        for k, each in enumerate(odd)
+    ]
+    catalogue = Catalogue.from_scores(scores)
+    assert [catalogue.find(each)[1] for each in odd] == [0, 1, 2, 3]
 
 
 @settings(max_examples=20, deadline=None)

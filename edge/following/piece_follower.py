@@ -67,7 +67,7 @@ class PieceFollower:
         self._catalogue = catalogue
         self._latency_s = latency_s
         self._tracker = PieceTracker(catalogue) if piece_id is None else None
-        self._chosen = None if piece_id is None else _chosen(catalogue, piece_id)
+        self._chosen = None if piece_id is None else chosen_piece(catalogue, piece_id)
         self.reset()
 
     def choose(self, piece_id: str | None) -> None:
@@ -78,7 +78,7 @@ class PieceFollower:
         CatalogueError
             The catalogue has no piece of this name; everything stays as it was.
         """
-        chosen = None if piece_id is None else _chosen(self._catalogue, piece_id)
+        chosen = None if piece_id is None else chosen_piece(self._catalogue, piece_id)
         self._tracker = PieceTracker(self._catalogue) if chosen is None else None
         self._chosen = chosen
         self.reset()
@@ -203,12 +203,16 @@ def _same(one: Candidate, other: Candidate) -> bool:
     return (one.piece_id, one.transposition) == (other.piece_id, other.transposition)
 
 
-def _chosen(catalogue: Catalogue, piece_id: str) -> Candidate:
+def chosen_piece(catalogue: Catalogue, piece_id: str) -> Candidate:
     """A piece as if it had been recognised, from its beginning."""
-    piece = next((each for each in catalogue.pieces if each.piece_id == piece_id), None)
-    if piece is None:
+    try:
+        pack, number = catalogue.find(piece_id)
+    except KeyError:
         known = [each.piece_id for each in catalogue.pieces]
         near = get_close_matches(piece_id, known, n=3, cutoff=0.4)
         meant = f"did you mean {', '.join(near)}?" if near else "take an id that `identify` prints"
-        raise CatalogueError(f"no piece {piece_id!r} among the catalogue's {len(known)}: {meant}")
+        raise CatalogueError(
+            f"no piece {piece_id!r} among the catalogue's {len(known)}: {meant}"
+        ) from None
+    piece = pack.pieces[number]
     return Candidate(piece_id, piece.work_id, piece.title, piece.composer, 1.0, 0.0, 1, 1.0, 0)

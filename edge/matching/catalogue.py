@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -107,6 +108,13 @@ class Catalogue:
     def first_piece(self) -> tuple[int, ...]:
         """The number of each pack's first piece."""
         return tuple(accumulate((len(pack.pieces) for pack in self.packs), initial=0))[:-1]
+
+    def find(self, piece_id: str) -> tuple[Pack, int]:
+        """The pack that holds this piece, and its number there; KeyError where none does."""
+        for pack in self.packs:
+            with suppress(KeyError):
+                return pack, pack.pieces.number_of(piece_id)
+        raise KeyError(piece_id)
 
     def piece_chords(self, number: int) -> PieceChords:
         """The chords of the piece with this number."""

@@ -147,6 +147,14 @@ class PieceList(Sequence[Piece]):
     def __iter__(self) -> Iterator[Piece]:
         return (self[number] for number in range(len(self)))
 
+    def number_of(self, piece_id: str) -> int:
+        """The number of the piece with this id, found without decoding the others; or KeyError."""
+        begins = b"[" + msgspec.json.encode(piece_id) + b","  # within a string, quotes are escaped
+        at = self._text.tobytes().find(begins)
+        if at < 0:
+            raise KeyError(piece_id)
+        return int(np.searchsorted(self._start, at))
+
 
 _KEY = np.arange(256) & (LEFT_HAND_BIT - 1)
 _KEY_BIT = np.uint64(1) << (_KEY % 64).astype(np.uint64)
