@@ -1,9 +1,10 @@
 """What practising does to a follower: jumps, one hand alone, an unknown place, another piece.
 
-    python -m benchmarks.practising [--pieces 14] [--seed 7]
+    python -m benchmarks.practising [--pieces 14] [--seed 7] [--heard]
 
 The CC BY scores that may train, played on paper (``benchmarks.perturbed``: a wandering tempo,
-hands apart, missed, wrong and added notes). It is what a change of a price in
+hands apart, missed, wrong and added notes; ``--heard``: as an ear tells of it, with more of each).
+It is what a change of a price in
 ``edge/following/follower.py`` is checked with. Right is within 0.6 of a quarter and
 not called lost. A jump into a passage that the piece has twice cannot be right before the two
 part; it is counted apart (``written_twice``): so many of the chords of its first three seconds
@@ -20,7 +21,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.perturbed import PLAYER, TRAINING, training_scores, wandering, with_mistakes
+from benchmarks.perturbed import (
+    HEARD,
+    PLAYER,
+    TRAINING,
+    Hands,
+    training_scores,
+    wandering,
+    with_mistakes,
+)
 from edge.following import FollowedScore, follow
 from edge.matching import Score
 from edge.note import HIGHEST_PITCH_MIDI, LOWEST_PITCH_MIDI, NoteEvent
@@ -45,6 +54,7 @@ def played(
     tempo: float,
     rng: np.random.Generator,
     hand: int | None = None,
+    hands: Hands = PLAYER,
 ) -> Notes:
     """A stretch of the score from time 0, as a player would."""
     inside = (score.onset_quarters >= quarters[0]) & (score.onset_quarters < quarters[1])
@@ -54,7 +64,7 @@ def played(
         return np.zeros((0, 3))
     onset_s = score.onset_s[inside]
     true_s = wandering(onset_s - onset_s[0], rng) / tempo
-    at_s, pitch = with_mistakes(true_s, score.pitch_midi[inside].astype(np.int64), PLAYER, rng)
+    at_s, pitch = with_mistakes(true_s, score.pitch_midi[inside].astype(np.int64), hands, rng)
     place = np.interp(at_s, true_s, score.onset_quarters[inside])
     kept = (pitch >= LOWEST_PITCH_MIDI) & (pitch <= HIGHEST_PITCH_MIDI)
     rows = np.stack((np.maximum(at_s, 0.0), pitch, place), axis=1)[kept]
@@ -86,7 +96,7 @@ def followed(
     return told & (np.abs(off) < RIGHT_QUARTERS), told
 
 
-def measure(pieces: int, seed: int) -> dict[str, Any] | None:
+def measure(pieces: int, seed: int, hands: Hands = PLAYER) -> dict[str, Any] | None:
     """Shares and seconds; None where the data is not beside the project."""
     if not TRAINING.is_dir():
         return None
@@ -104,8 +114,8 @@ def measure(pieces: int, seed: int) -> dict[str, Any] | None:
             if rng.random() < 0.8 and score.bar_quarters.size:
                 to = float(score.bar_quarters[max(np.searchsorted(score.bar_quarters, to) - 1, 0)])
             start = max(until - STRETCH_QUARTERS, 0.0)
-            first = played(score, (start, until), tempo, rng)
-            again = played(score, (to, to + STRETCH_QUARTERS), tempo, rng)
+            first = played(score, (start, until), tempo, rng, hands=hands)
+            again = played(score, (to, to + STRETCH_QUARTERS), tempo, rng, hands=hands)
             if min(len(first), len(again)) < FEWEST_NOTES:
                 continue
             again[:, 0] += first[-1, 0] + rng.uniform(0.2, 1.5)
@@ -121,13 +131,14 @@ def measure(pieces: int, seed: int) -> dict[str, Any] | None:
             after_jump.extend(right[late])
             wrong_after_jump.extend((told & ~right)[late])
         for hand in (1, 2):
-            notes = played(score, (0.0, 2 * STRETCH_QUARTERS), 1.0, rng, hand)
+            notes = played(score, (0.0, 2 * STRETCH_QUARTERS), 1.0, rng, hand, hands)
             if len(notes) >= FEWEST_NOTES:
                 alone.extend(followed(score, known, notes, float(notes[0, 2]))[0])
-        notes = played(score, (0.4 * end, 0.4 * end + STRETCH_QUARTERS), 1.0, rng)
+        stretch = (0.4 * end, 0.4 * end + STRETCH_QUARTERS)
+        notes = played(score, stretch, 1.0, rng, hands=hands)
         unknown.extend(followed(score, known, notes, None)[0][FEWEST_NOTES:])
         stranger = scores[(number + 1) % len(scores)]
-        notes = played(stranger, (0.0, 2 * STRETCH_QUARTERS), 1.0, rng)
+        notes = played(stranger, (0.0, 2 * STRETCH_QUARTERS), 1.0, rng, hands=hands)
         other.extend(followed(score, known, notes, None)[1][SETTLED_NOTES:])
     in_time, once = np.array(recovered_s) < RECOVERED_WITHIN_S, ~np.array(twice)
     return {
@@ -148,5 +159,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--pieces", type=int, default=14)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--heard", action="store_true", help="with the mistakes of an ear")
     given = parser.parse_args()
-    Console().print(measure(given.pieces, given.seed) or f"practice left out: no {TRAINING}")
+    hands = HEARD if given.heard else PLAYER
+    Console().print(measure(given.pieces, given.seed, hands) or f"practice left out: no {TRAINING}")
