@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 import edge
 from edge.audio.block import STREAM_RATE_HZ, Block, MidiBlock
 from edge.ear import load_ear
+from edge.following import PieceFollower, Position
+from edge.matching import Catalogue, Piece, Score
 from edge.note import Heard, NoteEvent, NoteState, NoteUpdate, PedalEvent, Strike, pitch_to_hz
 from edge.recogniser import Event, Recogniser, load_recogniser
 
@@ -81,6 +83,31 @@ def test_any_split_into_blocks_gives_the_same_events(
     recogniser: Recogniser, melody: np.ndarray, cuts: list[int]
 ) -> None:
     assert hear(recogniser, cut(melody, cuts)) == hear(recogniser, cut(melody, []))
+
+
+def test_any_split_into_blocks_gives_the_same_places(melody: np.ndarray) -> None:
+    quarters = np.arange(4.0)
+    score = Score(
+        piece=Piece("melody", "melody", "A Melody", ""),
+        pitch_midi=np.array(PITCHES, np.uint8),
+        onset_quarters=quarters,
+        duration_quarters=np.ones(4),
+        hand=np.zeros(4, np.uint8),
+        bar_quarters=np.zeros(1),
+        bar_number=np.ones(1, np.int32),
+        bar_beat_quarters=np.ones(1),
+        tempo_quarters=np.array([0.0, 4.0]),
+        tempo_s=np.array([0.0, 2.0]),
+    )
+    pieces = PieceFollower(Catalogue.from_scores([score]), 0.2, "melody")
+    recogniser = Recogniser(load_ear(), pieces)
+    one_by_one = cut(melody, list(range(0, len(melody), 500)))
+    told = [
+        [event for event in hear(recogniser, blocks) if isinstance(event, Position)]
+        for blocks in (cut(melody, []), one_by_one, cut(melody, [7_000, 31_111]))
+    ]
+    assert [round(position.beat, 1) for position in told[0]] == [1.0, 2.0, 3.0, 4.0]
+    assert told[0] == told[1] == told[2]
 
 
 def test_a_gap_ends_what_sounded_and_later_notes_keep_their_time(
