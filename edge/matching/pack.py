@@ -44,6 +44,10 @@ CHECKED_AT_OPENING_BYTES = 64 * 1024 * 1024
 """Packs up to this size are hashed when they are opened (a tenth of a second on a Pi 4's
 card); larger ones are only measured, so that a large catalogue opens at once."""
 
+LISTS_AT_A_TIME = 64
+"""Posting lists of a large pack that are read before its pages are let go: each may map some
+hundred kilobytes around it."""
+
 CATALOGUE_FILE = "catalogue.json"
 
 
@@ -250,6 +254,23 @@ class Pack:
         """The chords and bars of the piece with this number in the pack."""
         return PieceChords(self.arrays, number)
 
+    def postings(
+        self, start: NDArray[np.int64], count: NDArray[np.int64]
+    ) -> NDArray[np.uint32]:
+        """Posting lists, given by their starts and lengths, end to end."""
+        at_a_time = LISTS_AT_A_TIME if self._is_large else max(start.size, 1)
+        found = [np.zeros(0, dtype=np.uint32)]
+        for first in range(0, start.size, at_a_time):
+            starts, counts = (each[first : first + at_a_time] for each in (start, count))
+            index = np.repeat(starts - np.cumsum(counts) + counts, counts)
+            found.append(self.arrays.posting[index + np.arange(index.size)])
+            self.let_go()
+        return np.concatenate(found)
+
+    @property
+    def _is_large(self) -> bool:
+        return self.size_bytes > CHECKED_AT_OPENING_BYTES
+
     def let_go(self) -> None:
         """Give the mapped pages of a large pack back to the system.
 
@@ -257,7 +278,7 @@ class Pack:
         would keep all of a large pack in memory. What is let go stays in the page cache as long
         as nobody else needs the room, and comes back at the next touch.
         """
-        if self.size_bytes > CHECKED_AT_OPENING_BYTES:
+        if self._is_large:
             for each in self.maps:
                 each.madvise(mmap.MADV_DONTNEED)
 

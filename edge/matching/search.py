@@ -150,9 +150,8 @@ def _votes(
     start, count, voter = _postings(codes, played, pack)
     if count.size == 0:
         return np.zeros(0, dtype=np.int64), np.zeros(0)
-    index = np.repeat(start - np.cumsum(count) + count, count) + np.arange(int(count.sum()))
     weight = np.log(np.maximum(VOTES_OF_A_SINGLE * len(pack.pieces) / count, 2))
-    chord = pack.arrays.posting[index].astype(np.int64)
+    chord = pack.postings(start, count).astype(np.int64)
     place = (chord - np.repeat(voter, count)) // DIAGONALS_PER_PLACE
     cast = np.repeat((voter << LIST_BITS) | np.arange(count.size), count)
     cast |= place << (VOTER_BITS + LIST_BITS)
