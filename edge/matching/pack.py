@@ -254,18 +254,16 @@ class Pack:
         """The chords and bars of the piece with this number in the pack."""
         return PieceChords(self.arrays, number)
 
-    def postings(
-        self, start: NDArray[np.int64], count: NDArray[np.int64]
-    ) -> NDArray[np.uint32]:
+    def postings(self, start: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.uint32]:
         """Posting lists, given by their starts and lengths, end to end."""
-        at_a_time = LISTS_AT_A_TIME if self._is_large else max(start.size, 1)
-        found = [np.zeros(0, dtype=np.uint32)]
-        for first in range(0, start.size, at_a_time):
-            starts, counts = (each[first : first + at_a_time] for each in (start, count))
-            index = np.repeat(starts - np.cumsum(counts) + counts, counts)
-            found.append(self.arrays.posting[index + np.arange(index.size)])
-            self.let_go()
-        return np.concatenate(found)
+        found = np.empty(int(count.sum()), dtype=np.uint32)
+        end = 0
+        for number, (first, length) in enumerate(zip(start.tolist(), count.tolist(), strict=True)):
+            begin, end = end, end + length
+            found[begin:end] = self.arrays.posting[first : first + length]
+            if number % LISTS_AT_A_TIME == LISTS_AT_A_TIME - 1:
+                self.let_go()
+        return found
 
     @property
     def _is_large(self) -> bool:
