@@ -30,7 +30,7 @@ from benchmarks.perturbed import (
 from edge.matching import Catalogue
 from edge.matching.chords import Chords, chords_of_notes
 from edge.matching.fusion import LOWEST_RIVAL, segmentation_sureness
-from edge.matching.identification import FEWEST_CHORDS, MOST_CHORDS, PLACES_VERIFIED
+from edge.matching.identification import FEWEST_CHORDS, MOST_CHORDS, places_verified
 from edge.matching.search import places
 from edge.matching.verification import PieceReader, Verified, verify
 from edge.note import NoteEvent
@@ -94,7 +94,9 @@ def _answer(
     if len(chords) < FEWEST_CHORDS:
         return []
     found = [
-        place for place in places(chords, catalogue, PLACES_VERIFIED) if place.piece not in left_out
+        place
+        for place in places(chords, catalogue, places_verified(len(chords)))
+        if place.piece not in left_out
     ]
     verified = verify(chords, found, read_piece)
     return [Answer(verified, right, chords)] if verified else []

@@ -41,7 +41,7 @@ from benchmarks.perturbed import strangers
 from benchmarks.works import Music
 from edge.matching import Catalogue, MatchState, PieceTracker, identify
 from edge.matching.chords import chords_of_notes
-from edge.matching.identification import MOST_CHORDS, PLACES_VERIFIED
+from edge.matching.identification import MOST_CHORDS, places_verified
 from edge.matching.search import places
 from edge.matching.verification import verify
 
@@ -164,7 +164,7 @@ def _parts(music: Music, pieces: Catalogue) -> dict[str, bool]:
         return works.same(pieces.pieces[piece].work_id, music.work_id)
 
     chords = chords_of_notes(music.notes).part(slice(0, MOST_CHORDS))
-    found = places(chords, pieces, PLACES_VERIFIED)
+    found = places(chords, pieces, places_verified(len(chords)))
     verified = verify(chords, found, pieces.piece_chords)
     direct = max(verified, key=lambda each: each.direct, default=None)
     elastic = max(verified, key=lambda each: each.elastic, default=None)

@@ -19,7 +19,7 @@ from benchmarks.works import TRAINING, unpacked
 from converters.catalogue import described_pieces, read_score
 from edge.matching import Catalogue, Score
 from edge.matching.chords import Chords
-from edge.matching.identification import FEWEST_CHORDS, PLACES_VERIFIED
+from edge.matching.identification import FEWEST_CHORDS, places_verified
 from edge.matching.score import Hand
 from edge.matching.search import places
 from edge.matching.verification import PieceReader, verify
@@ -181,6 +181,8 @@ def same_music(piece: int, catalogue: Catalogue, read_piece: PieceReader) -> fro
     for start in np.linspace(0, max(len(chords) - STRETCH_CHORDS, 0), STRETCHES).astype(int):
         stretch = chords.part(slice(start, start + STRETCH_CHORDS))
         if len(stretch) >= FEWEST_CHORDS:
-            verified = verify(stretch, places(stretch, catalogue, PLACES_VERIFIED), read_piece)
+            verified = verify(
+                stretch, places(stretch, catalogue, places_verified(len(stretch))), read_piece
+            )
             found |= {each.piece for each in verified if each.elastic >= SAME_MUSIC_GAIN}
     return frozenset(found)

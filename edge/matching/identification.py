@@ -21,6 +21,14 @@ from edge.matching.verification import PieceReader, Verified, verify
 from edge.note import NoteEvent
 
 PLACES_VERIFIED = 40
+MOST_PLACES_VERIFIED = 120
+CHORDS_VERIFIED = 2400
+"""Few chords vote for the right place no louder than for a hundred others, and are quickly
+compared with all of them: as many places are, between these bounds, as this many chords make.
+
+On 4 and 6 s of perturbed CC BY scores among all 2,228 scores, the right work comes first in 0.89
+with 40 places, in 0.90 with 80 and in 0.925 with 160; an answer takes 9, 12 and 13 ms.
+"""
 CANDIDATES_NAMED = 5
 FEWEST_CHORDS = 3
 """Of fewer chords there is no fingerprint."""
@@ -93,7 +101,7 @@ def identify_chords(
         moved = chords.transposed(-semitones)
         found = [
             place
-            for place in places(moved, catalogue, PLACES_VERIFIED)
+            for place in places(moved, catalogue, places_verified(len(chords)))
             if catalogue.pieces[place.piece].work_id not in without_works
         ]
         verified.extend(verify(moved, found, read_piece, semitones))
@@ -103,6 +111,11 @@ def identify_chords(
         for each in best[:CANDIDATES_NAMED]
     )
     return PieceMatch(match_state(candidates, len(chords)), candidates)
+
+
+def places_verified(chords: int) -> int:
+    """How many places are compared with this many played chords."""
+    return min(max(CHORDS_VERIFIED // chords, PLACES_VERIFIED), MOST_PLACES_VERIFIED)
 
 
 def match_state(candidates: Sequence[Candidate], chords: int) -> MatchState:

@@ -57,7 +57,7 @@ LOST_AFTER = 3
 WORTH_TELLING = 0.1
 """Change of confidence that is published."""
 
-PIECES_REMEMBERED = 64
+PIECES_REMEMBERED = 160
 
 
 @dataclass(frozen=True, slots=True)
