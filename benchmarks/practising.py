@@ -24,12 +24,12 @@ from rich.progress import track
 from benchmarks.perturbed import (
     HEARD,
     PLAYER,
-    TRAINING,
     Hands,
     training_scores,
     wandering,
     with_mistakes,
 )
+from benchmarks.works import TRAINING
 from edge.following import FollowedScore, follow
 from edge.matching import Score
 from edge.note import HIGHEST_PITCH_MIDI, LOWEST_PITCH_MIDI, NoteEvent
@@ -104,7 +104,9 @@ def measure(pieces: int, seed: int, hands: Hands = PLAYER) -> dict[str, Any] | N
     fitting = [s for s in training_scores() if PIECE_NOTES[0] < s.pitch_midi.size < PIECE_NOTES[1]]
     scores = [fitting[each] for each in rng.permutation(len(fitting))[:pieces]]
     recovered_s, twice, after_jump, wrong_after_jump = [], [], [], []
-    alone, unknown, other = [], [], []
+    alone: list[np.bool_] = []
+    unknown: list[np.bool_] = []
+    other: list[np.bool_] = []
     for number, score in track(list(enumerate(scores)), "practice", console=Console(stderr=True)):
         known = FollowedScore.of_score(score)
         end = float(score.onset_quarters[-1])
