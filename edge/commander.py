@@ -20,6 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 from edge.errors import SostenutoError, UsageError
+from edge.logs import OnceThenCounted, counted
 from edge.messages import (
     COMMANDS,
     AudioState,
@@ -151,13 +152,15 @@ class LogTail(logging.Handler):
 
     def __init__(self, secrets: Sequence[str] = ()) -> None:
         super().__init__(logging.INFO)
+        self.addFilter(OnceThenCounted())
         self._secrets = tuple(word for word in secrets if word)
         self.lines: deque[str] = deque(maxlen=LOG_LINES)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one line."""
         with suppress(Exception):
-            text = f"{record.levelname} {record.name}: {record.getMessage()}"
+            said = counted(record.getMessage(), record)
+            text = f"{record.levelname} {record.name}: {said}"
             for word in self._secrets:
                 text = text.replace(word, "…")
             self.lines.append(legible(text, LOG_CHARACTERS))

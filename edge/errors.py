@@ -7,6 +7,10 @@ the live loop publishes it as an event and goes on.
 
 from __future__ import annotations
 
+RESTART_EXIT = 75
+"""Not an error: a command asked for a restart, and whoever started the program starts it again
+(EX_TEMPFAIL of sysexits.h; systemd does with ``Restart=on-failure``)."""
+
 
 class SostenutoError(Exception):
     """Base of every error a user can cause or mend."""

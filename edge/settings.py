@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import UsageError
+from edge.messages import COMMANDS
 from edge.publish.address import BrokerAddress, Tls, shown
 from edge.publish.health import HEALTH_S
 
@@ -45,6 +46,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Its key, PEM, without a passphrase; in the certificate's file unless given."""
     broker_mqtt: Literal["5", "3.1.1"] | None = None
     """Version of MQTT; 5 is tried first and 3.1.1 then unless given."""
+    commands: tuple[str, ...] | None = None
+    """Commands that are carried out when a dashboard asks; all of them unless given."""
+    home_assistant: bool | None = None
+    """True: let Home Assistant find the piano; False: take it away again."""
+    metrics_port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    """Port of this machine at which Prometheus finds how the device is."""
     wait_for_broker: bool = False
     """Go on trying when the broker is not there at the start, as a service should."""
     model: str | None = None
@@ -93,9 +100,13 @@ def read_settings(path: str | Path) -> Settings:
                 f"allowed are {', '.join(known)}"
             )
     try:
-        return msgspec.convert(table, Settings)
+        settings = msgspec.convert(table, Settings)
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {_in_words(str(error))}") from error
+    for name in settings.commands or ():
+        if name not in COMMANDS:
+            raise UsageError(f"{path}: no command {name!r}; there are {', '.join(COMMANDS)}")
+    return settings
 
 
 def broker_address(url: str, settings: Settings) -> BrokerAddress:

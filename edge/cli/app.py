@@ -1,4 +1,4 @@
-"""`sostenuto`: listen, transcribe, identify, calibrate, history, devices, models, demo.
+"""`sostenuto`: listen, transcribe, identify, practice, calibrate, history, devices, models, demo.
 
 Each command is declared here and works in a module of its own, loaded when it is called, so
 that help comes at once. `main` is the one place where errors become a line and an exit code:
@@ -215,6 +215,27 @@ def listen(
             "other; an id as `sostenuto identify` prints it.",
         ),
     ] = None,
+    home_assistant: Annotated[
+        bool | None,
+        typer.Option(
+            "--home-assistant/--no-home-assistant",
+            help="Let Home Assistant find the piano, or take it away again.",
+        ),
+    ] = None,
+    metrics: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics",
+            metavar="PORT",
+            min=1,
+            max=65535,
+            help="Tell Prometheus how the device is, at /metrics of this port, on this machine.",
+        ),
+    ] = None,
+    switch_on: Annotated[
+        bool,
+        typer.Option("--switch-on", help="Listen again after a command has switched it off."),
+    ] = False,
     calibration: CalibrationFile = None,
     no_calibration: Annotated[
         bool,
@@ -234,12 +255,13 @@ def listen(
 ) -> None:
     """Listen to a piano and publish what is played.
 
-    Ctrl-C (or SIGTERM) ends the session properly. With --json every message is a line, and the
+    Ctrl-C (or SIGTERM) ends the session properly; after the command `restart` the exit code is 75.
+    With --json every message is a line, and the
     last line sums up: {"boot", "last_seq", "dropped", ...}.
     """
     from edge.cli.listen import ListenOptions, run
 
-    run(
+    code = run(
         ListenOptions(
             mic=mic,
             file=file,
@@ -256,6 +278,9 @@ def listen(
             device=device,
             wait_for_broker=wait_for_broker,
             outbox=outbox,
+            home_assistant=home_assistant,
+            metrics=metrics,
+            switch_on=switch_on,
             calibration=calibration,
             no_calibration=no_calibration,
             calibrate=calibrate,
@@ -264,6 +289,8 @@ def listen(
         ),
         software_version(),
     )
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command(
@@ -344,6 +371,56 @@ def identify(
 
     ask = run_melody if melody else run
     ask(source, catalog=catalog, seconds=seconds, model=model, json=json)
+
+
+@app.command(
+    short_help="Say what went right and wrong against the score.",
+    epilog=_examples(
+        "sostenuto practice played.mid --piece minuet_in_g --html bars.html",
+        "sostenuto practice waltz.flac --bar 9 --json",
+    ),
+)
+def practice(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A recording or a MIDI file.")],
+    piece: Annotated[
+        str | None,
+        typer.Option(
+            "--piece",
+            metavar="ID",
+            help="The piece, by the id that `sostenuto identify` prints.  [default: recognised]",
+        ),
+    ] = None,
+    bar: Annotated[
+        int | None,
+        typer.Option("--bar", metavar="N", help="Where you began.  [default: the first bar]"),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Draw the bars as a page for a browser."),
+    ] = None,
+    catalog: Catalog = None,
+    model: Model = None,
+    calibration: CalibrationFile = None,
+    json: Json = False,
+) -> None:
+    """Compare what was played with the score, bar by bar and hand by hand.
+
+    Every note is right, wrong, missed, early or late, or too many; late is said against your own
+    tempo. One hand alone, restarts, rolled chords and ornaments are no mistakes. Of a recording,
+    what the ear itself may have got wrong is counted and not told.
+    """
+    from edge.cli.practice import run
+
+    run(
+        source,
+        piece=piece,
+        bar=bar,
+        html=html,
+        catalog=catalog,
+        model=model,
+        calibration=calibration,
+        json=json,
+    )
 
 
 @app.command(

@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from edge.logs import OnceThenCounted, counted
+
 DEBUG_VARIABLE = "SOSTENUTO_DEBUG"
 """Set in the environment, tracebacks and the talk of C libraries are shown."""
 
@@ -65,11 +67,13 @@ class _OneLine(logging.Formatter):
         error = record.exc_info[1] if record.exc_info else None
         if error is not None and not debugging():
             text = f"{text}: {type(error).__name__}: {error}"
-        return text
+        return counted(text, record)
 
 
 def log_to_stderr() -> None:
-    """Warnings of every module, a line each."""
+    """Warnings of every module, a line each, the same ones once and then counted."""
     handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(OnceThenCounted())
     handler.setFormatter(_OneLine("sostenuto: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

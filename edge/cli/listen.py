@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from edge.audio.block import Block, MidiBlock
 from edge.audio.file import FileSource
@@ -29,10 +30,11 @@ from edge.calibration import (
 from edge.cli import console
 from edge.cli.calibrate import keep
 from edge.cli.common import open_catalogue
+from edge.cli.household import a_household
 from edge.cli.identify import is_midi
 from edge.display import key_name, named, place
 from edge.ear import ModelEar
-from edge.errors import InputError, UsageError
+from edge.errors import RESTART_EXIT, InputError, UsageError
 from edge.listen import LIVE_KINDS, MIDI_KINDS, Listener, ListenReport
 from edge.matching import Catalogue
 from edge.messages import (
@@ -52,6 +54,7 @@ from edge.midi_out import MidiOut
 from edge.note import NoteState
 from edge.publish.address import BrokerAddress, default_device_name
 from edge.publish.disk_outbox import MEBIBYTE, Bounds, DiskOutbox
+from edge.publish.metrics import MetricsServer
 from edge.publish.publisher import Publisher
 from edge.publish.store import state_folder
 from edge.recogniser import Recogniser, load_recogniser
@@ -61,6 +64,11 @@ DEFAULT_BROKER = "mqtt://localhost"
 
 CONNECT_S = 8.0
 """A broker that gives no sign in so long is not there, at the start of an interactive run."""
+
+
+SWITCHED_OFF = (
+    "switched off by a command, and stays so: the command listen, or --switch-on, switches it on"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,9 @@ class ListenOptions:
     device: str | None = None
     wait_for_broker: bool = False
     outbox: Path | None = None
+    home_assistant: bool | None = None
+    metrics: int | None = None
+    switch_on: bool = False
     calibration: Path | None = None
     no_calibration: bool = False
     calibrate: bool = False
@@ -89,10 +100,10 @@ class ListenOptions:
     json: bool = False
 
 
-def run(options: ListenOptions, software: str) -> None:
-    """Listen until the source ends or the user does."""
+def run(options: ListenOptions, software: str) -> int:
+    """Listen until the source ends or the user does; returns the exit code."""
     check(options)
-    settings = read_settings(options.settings) if options.settings else Settings()
+    settings = settings_of(options)
     device = options.device or settings.device or default_device_name()
     catalogue = open_catalogue(_catalog_dir(options, settings))
     source = make_source(options, settings)
@@ -113,10 +124,23 @@ def run(options: ListenOptions, software: str) -> None:
     try:
         if midi_out is not None:
             midi_out.open()
-        with a_broker(options, settings) as broker:
-            publisher = Publisher(
-                broker, device, outbox=make_outbox(options, settings, source.kind)
-            )
+        outbox_folder = kept_in(options, settings, source.kind)
+        live = source.kind in LIVE_KINDS
+        with (
+            a_broker(options, settings) as broker,
+            a_household(
+                settings,
+                device,
+                software,
+                broker,
+                state=(outbox_folder or state_folder()) if live else None,
+                record=outbox_folder,
+                switch_on=options.switch_on,
+            ) as household,
+            metrics_at(settings.metrics_port) as metrics,
+        ):
+            outbox = None if outbox_folder is None else make_outbox(outbox_folder, settings)
+            publisher = Publisher(broker, device, outbox=outbox, guests=household.guests)
             patient = options.wait_for_broker or settings.wait_for_broker
             publisher.start(None if patient else CONNECT_S)
             listener = Listener(
@@ -126,9 +150,14 @@ def run(options: ListenOptions, software: str) -> None:
                 describe(software, recogniser, catalogue),
                 on_message=_tell_json if options.json else Teller(),
                 midi_out=midi_out,
+                commander=household.commander,
+                listening=household.listening,
+                on_vitals=None if metrics is None else metrics.show,
                 health_every_s=settings.health_every_s,
             )
             console.err(_greeting(source, broker, device))
+            if not household.listening:
+                console.err(SWITCHED_OFF)
             if midi_out is not None:
                 console.err(f"playing on MIDI output {midi_out.name}")
             if calibration is not UNCALIBRATED:
@@ -145,6 +174,27 @@ def run(options: ListenOptions, software: str) -> None:
     damage = getattr(source, "damage", None)
     if damage is not None:
         raise damage
+    return RESTART_EXIT if report.restart else 0
+
+
+def settings_of(options: ListenOptions) -> Settings:
+    """The settings' file with what the command line says of the household."""
+    settings = read_settings(options.settings) if options.settings else Settings()
+    if options.home_assistant is not None:
+        settings = replace(settings, home_assistant=options.home_assistant)
+    if options.metrics is not None:
+        settings = replace(settings, metrics_port=options.metrics)
+    return settings
+
+
+@contextmanager
+def metrics_at(port: int | None) -> Iterator[MetricsServer | None]:
+    """A server for Prometheus while it listens; None for none."""
+    if port is None:
+        yield None
+        return
+    with MetricsServer(port) as server:
+        yield server
 
 
 def check(options: ListenOptions) -> None:
@@ -255,20 +305,25 @@ def calibrate_by(heard: LoudestMinute, before: Calibration, path: Path) -> None:
     console.err(f"calibrated: {in_words(found)[0]}; from the next start on, by {path}")
 
 
-def make_outbox(options: ListenOptions, settings: Settings, kind: str) -> DiskOutbox | None:
-    """Where messages wait, and what was played is recorded: on disk, for a piano.
+def kept_in(options: ListenOptions, settings: Settings, kind: str) -> Path | None:
+    """Folder where messages wait, and what was played is recorded: on disk, for a piano.
 
     A recording that is listened to leaves nothing behind, unless a place is named for it.
     """
     named = options.outbox or (Path(settings.outbox) if settings.outbox else None)
     if named is None and kind not in LIVE_KINDS:
         return None
+    return named or state_folder()
+
+
+def make_outbox(folder: Path, settings: Settings) -> DiskOutbox:
+    """The outbox in ``folder``, within the bounds of the settings."""
     bounds = Bounds(
         max_bytes=settings.outbox_mb * MEBIBYTE,
         max_age_days=settings.outbox_days,
         record_bytes=settings.history_mb * MEBIBYTE,
     )
-    return DiskOutbox(named or state_folder(), bounds)
+    return DiskOutbox(folder, bounds)
 
 
 @contextmanager
