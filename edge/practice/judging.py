@@ -40,6 +40,9 @@ ORNAMENT_BEFORE_S = 0.25
 FEWEST_OF_AN_ORNAMENT = 2
 """An ornament has two notes or more that are not written, this near in time and to its note."""
 
+FEWEST_ELSEWHERE = 5
+"""So many notes in a row that are not written here are no slips: the player was elsewhere."""
+
 FEWEST_DOUBLINGS = 3
 OCTAVE = 12
 
@@ -238,6 +241,7 @@ def verdicts(
     taken = np.concatenate((passage.answer, passage.slip))
     over = extra.copy()
     over[taken[taken != NONE]] = False
+    over &= ~_elsewhere(passage, struck.onset_s.size)
     excused = _ornaments(expected, struck, passage, over) | _doublings(struck, passage, over)
     for each in np.flatnonzero(over & ~excused):
         found.append(_extra(expected, struck, passage, int(each)))
@@ -330,6 +334,18 @@ def _rests(
         if here.size >= FEWEST_OF_A_HAND:
             return bool(here.mean() <= RESTING_SHARE)
     return not answered[of_hand].any()
+
+
+def _elsewhere(passage: Passage, played: int) -> NDArray[np.bool_]:
+    """Which notes stand in a row of which none is written: something else was played there."""
+    strange = np.ones(played, dtype=np.bool_)
+    for taken in (passage.answer, passage.slip):
+        strange[taken[taken != NONE]] = False
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], strange, [False]))))
+    rows = np.zeros(played, dtype=np.bool_)
+    for begin, end in edges.reshape(-1, 2):
+        rows[begin:end] = end - begin >= FEWEST_ELSEWHERE
+    return rows
 
 
 def _ornaments(

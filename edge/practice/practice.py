@@ -36,7 +36,7 @@ PAUSE_S = 6.0
 """After a silence of this length a player begins anew, wherever that is."""
 
 BACK_S = 0.4
-FORWARD_S = 4.0
+FORWARD_S = 2.0
 """Going back this far as written is a restart; forward, more than the time allows, a jump."""
 
 RAN_AHEAD_S = 2.0
@@ -75,6 +75,14 @@ class _Take:
         """The notes from ``split`` on belong to the next take."""
         del self.notes[split:], self.place[split:], self.spent[split:]
         self.anchors = [each for each in self.anchors if each < split]
+        # Before it was found out, the first notes elsewhere may have met one further on here.
+        while len(self.anchors) > 1 and self._skips_to_last():
+            self.place[self.anchors.pop()] = NONE
+
+    def _skips_to_last(self) -> bool:
+        """Whether written notes lie between the last two places that were not played."""
+        before, last = (self.place[each] for each in self.anchors[-2:])
+        return any(note not in self.place for note in range(before + 1, last))
 
 
 class Practice:

@@ -1,15 +1,16 @@
 """Early and late, against the player's own tempo.
 
-Nobody plays like a metronome, and nobody should. What is asked here is whether a note leaves
-the flow that its neighbours make: a straight line is laid through the chords around it (when
-played, against when written), once through those before, once through those after, once
-through both, and the note is out of time only where it lies off all three, to the same side.
-So a ritardando, a hesitation or a new tempo is nobody's fault: there one of the lines fits.
+Nobody plays like a metronome, and nobody should. What is asked here
+is whether a note leaves the flow that its neighbours make. Lines are laid through the chords
+around it, when played against when written: through those before, through those after, and a
+bent one through both. A note is out of time only where it lies off all of them, to the same
+side; so a ritardando, a hesitation or a new tempo is nobody's fault: there one of them fits.
 
 A chord stands where its middle note stands, and two notes where the one nearer to the flow
 does (Goebl, "Melody lead in piano performance", JASA 2001: hands and melody lie some 30 ms
-apart, and that is no fault either). A chord whose notes come one after another from the bass
-up is rolled, and only as a whole early or late.
+apart, and that is no fault either). What several notes agree on is the player's time: a chord
+that comes late as a whole is an accent or a breath, and told only if it is far off. A chord
+whose notes come one after another from the bass up is rolled.
 
 The lines are fitted by least squares with Tukey's biweight, so that one late chord does not
 draw its neighbours' line towards itself.
@@ -26,7 +27,13 @@ OUT_OF_TIME_S = 0.08
 """From here on a note is early or late. Listeners notice displacements of 6 % of an interval
 at best (Friberg & Sundberg, JASA 1995); hands lie 30 ms apart without meaning to. Chosen on
 scores that may train: ``python -m benchmarks.feedback --perturbed``."""
-SPREADS = 2.0
+APART_S = 0.07
+"""The same among the notes of one chord, which need no line to be compared."""
+TOGETHER_S = 0.04
+AGREED_SHARE = 3.0
+"""Notes struck this close together agree on a moment, and then that is the player's time: it is
+out of the flow only when so many times further off it than a single note's may be."""
+SPREADS = 1.5
 """Where the playing is uneven by itself, as many typical deviations as this are still in time."""
 LEAST_SPREAD_S = 0.015
 CHORDS_A_SIDE = 4
@@ -96,10 +103,12 @@ def timing(
         middle_s = float(middle[np.argmin(np.abs(middle - flow.due_s))])
         away_s = np.zeros(members_s.size) if rolled[number] else members_s - middle_s
         off_s, share = flow.deviation(middle_s)
+        if np.count_nonzero(np.abs(away_s) <= TOGETHER_S) > 1 and share < AGREED_SHARE:
+            off_s, share = 0.0, 0.0
         delta_s[chord] = off_s + away_s
         # The notes of a chord need no line to be compared with each other.
-        surely = (np.abs(away_s) > OUT_OF_TIME_S) | (share > 1.0)
-        out_of_time[chord] = surely & (np.abs(delta_s[chord]) > OUT_OF_TIME_S)
+        surely = (np.abs(away_s) > APART_S) | (share > 1.0)
+        out_of_time[chord] = surely & (np.abs(delta_s[chord]) > APART_S)
     return Timing(delta_s, out_of_time, slowness)
 
 

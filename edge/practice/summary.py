@@ -1,0 +1,192 @@
+"""A sitting in a few figures and sentences: how much was right, how even, how steady, what next.
+
+*Right* is the share of the notes asked for that were right. *Evenness* is within how many
+milliseconds of the player's own flow half of the notes lie; 10 to 20 is even, and 40 can be heard.
+*Steadiness* is by how much the tempo changes from one bar to the next, as a share. What only the
+ear may have got wrong counts neither for nor against.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from edge.matching.score import Hand
+from edge.practice.verdict import TOLD_FROM, BarFeedback, Finding, Verdict
+
+IN_TIME = frozenset({Verdict.RIGHT, Verdict.EARLY, Verdict.LATE})
+WORST_BARS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What came of a bar, a hand, or all that was played.
+
+    Attributes
+    ----------
+    asked : int
+        Notes that were expected and can be judged.
+    right, wrong, missed, extra, early, late : int
+    unsure : int
+        Findings that may be the ear's.
+    evenness_ms : float or None
+        Half of the notes lie this near to the flow; None where nothing could be compared.
+    tempo_bpm : float or None
+        Of the middle bar.
+    tempo_change : float or None
+        Mean change from one bar to the next, as a share; None with fewer than three bars.
+    """
+
+    asked: int
+    right: int
+    wrong: int
+    missed: int
+    extra: int
+    early: int
+    late: int
+    unsure: int
+    evenness_ms: float | None
+    tempo_bpm: float | None
+    tempo_change: float | None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of the notes asked for that were right; None if none was."""
+        return self.right / self.asked if self.asked else None
+
+    @property
+    def faults(self) -> int:
+        """How many findings are told."""
+        return self.wrong + self.missed + self.extra + self.early + self.late
+
+
+def summed(bars: Sequence[BarFeedback], hand: Hand | None = None) -> Summary:
+    """Count what was found, of one hand or of both."""
+    findings = [finding for bar in bars for finding in bar.findings if hand in (None, finding.hand)]
+    sure = [finding for finding in findings if _is_sure(finding)]
+    counts = Counter(finding.verdict for finding in sure)
+    off_s = [
+        abs(finding.delta_s)
+        for finding in sure
+        if finding.verdict in IN_TIME and finding.delta_s is not None
+    ]
+    tempi = [bar.tempo_bpm for bar in bars if bar.tempo_bpm is not None]
+    return Summary(
+        asked=len(sure) - counts[Verdict.EXTRA],
+        right=counts[Verdict.RIGHT],
+        wrong=counts[Verdict.WRONG],
+        missed=counts[Verdict.MISSED],
+        extra=counts[Verdict.EXTRA],
+        early=counts[Verdict.EARLY],
+        late=counts[Verdict.LATE],
+        unsure=len(findings) - len(sure),
+        evenness_ms=1e3 * float(np.median(off_s)) if off_s else None,
+        tempo_bpm=float(np.median(tempi)) if tempi else None,
+        tempo_change=_tempo_change(bars),
+    )
+
+
+def _is_sure(finding: Finding) -> bool:
+    return finding.verdict is Verdict.RIGHT or finding.confidence >= TOLD_FROM
+
+
+def _tempo_change(bars: Sequence[BarFeedback]) -> float | None:
+    """Between neighbouring bars of one take, on average."""
+    steps = [
+        abs(np.log(later.tempo_bpm / bar.tempo_bpm))
+        for bar, later in pairwise(bars)
+        if bar.tempo_bpm and later.tempo_bpm and bar.take == later.take
+    ]
+    return float(np.expm1(np.mean(steps))) if len(steps) > 1 else None
+
+
+def worst_bars(bars: Sequence[BarFeedback], count: int = WORST_BARS) -> list[BarFeedback]:
+    """The bars with the most to tell, the worst first; of a bar played often, the worst time."""
+    worst: dict[int, BarFeedback] = {}
+    for bar in bars:
+        before = worst.get(bar.bar_index)
+        if bar.faults and (before is None or len(bar.faults) > len(before.faults)):
+            worst[bar.bar_index] = bar
+    return sorted(worst.values(), key=lambda bar: (-len(bar.faults), bar.bar_index))[:count]
+
+
+KIND_WORDS = {
+    Verdict.WRONG: "wrong",
+    Verdict.MISSED: "missed",
+    Verdict.EXTRA: "too many",
+    Verdict.EARLY: "early",
+    Verdict.LATE: "late",
+}
+HAND_WORDS = {Hand.LEFT: "left hand", Hand.RIGHT: "right hand", Hand.UNKNOWN: ""}
+
+
+def spelled(bar: BarFeedback) -> str:
+    """What went wrong in a bar, as in ``bar 12 (left hand: 2 wrong, 1 late)``."""
+    parts = []
+    for hand in (Hand.RIGHT, Hand.LEFT, Hand.UNKNOWN):
+        counts = Counter(each.verdict for each in bar.faults if each.hand is hand)
+        words = ", ".join(
+            f"{counts[kind]} {KIND_WORDS[kind]}" for kind in KIND_WORDS if counts[kind]
+        )
+        if words:
+            parts.append(f"{HAND_WORDS[hand]}: {words}" if HAND_WORDS[hand] else words)
+    return f"bar {bar.bar} ({'; '.join(parts)})"
+
+
+def sentences(bars: Sequence[BarFeedback]) -> list[str]:
+    """What a teacher would say first."""
+    whole = summed(bars)
+    if whole.accuracy is None:
+        return ["Nothing of this piece was recognised in what was played."]
+    first, last = min(bar.bar for bar in bars), max(bar.bar for bar in bars)
+    said = [
+        f"{whole.right} of {whole.asked} notes right ({whole.accuracy:.0%}), "
+        f"bars {first} to {last}{_in_takes(bars)}."
+    ]
+    counts = [
+        (whole.wrong, "wrong"),
+        (whole.missed, "missed"),
+        (whole.extra, "too many"),
+        (whole.early, "early"),
+        (whole.late, "late"),
+    ]
+    if whole.faults:
+        said.append(f"{_listed([f'{n} {word}' for n, word in counts if n])}.".capitalize())
+    worst = worst_bars(bars)
+    if worst:
+        said.append(f"Look at {_listed([spelled(bar) for bar in worst])}.")
+    if whole.evenness_ms is not None:
+        said.append(
+            f"Half of the notes lie within {whole.evenness_ms:.0f} ms "
+            f"of your own flow{_hands(bars)}."
+        )
+    if whole.tempo_bpm is not None and whole.tempo_change is not None:
+        said.append(
+            f"Around {whole.tempo_bpm:.0f} beats a minute; "
+            f"the tempo changes by {whole.tempo_change:.0%} from bar to bar."
+        )
+    if whole.unsure:
+        said.append(
+            f"{whole.unsure} more could be the ear's mistake as well as yours; "
+            "they count neither way."
+        )
+    return said
+
+
+def _in_takes(bars: Iterable[BarFeedback]) -> str:
+    takes = len({bar.take for bar in bars})
+    return f", in {takes} takes" if takes > 1 else ""
+
+
+def _hands(bars: Sequence[BarFeedback]) -> str:
+    each = [(HAND_WORDS[hand], summed(bars, hand).evenness_ms) for hand in (Hand.RIGHT, Hand.LEFT)]
+    told = [f"{name} {off_ms:.0f}" for name, off_ms in each if off_ms is not None]
+    return f" ({', '.join(told)})" if len(told) > 1 else ""
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join((", ".join(words[:-1]), words[-1])) if len(words) > 1 else words[0]
