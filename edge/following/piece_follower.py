@@ -67,7 +67,7 @@ class PieceFollower:
         self._catalogue = catalogue
         self._latency_s = latency_s
         self._tracker = PieceTracker(catalogue) if piece_id is None else None
-        self._chosen = None if piece_id is None else chosen_piece(catalogue, piece_id)
+        self._chosen = None if piece_id is None else _chosen(catalogue, piece_id)
         self.reset()
 
     def choose(self, piece_id: str | None) -> None:
@@ -78,7 +78,7 @@ class PieceFollower:
         CatalogueError
             The catalogue has no piece of this name; everything stays as it was.
         """
-        chosen = None if piece_id is None else chosen_piece(self._catalogue, piece_id)
+        chosen = None if piece_id is None else _chosen(self._catalogue, piece_id)
         self._tracker = PieceTracker(self._catalogue) if chosen is None else None
         self._chosen = chosen
         self.reset()
@@ -203,7 +203,7 @@ def _same(one: Candidate, other: Candidate) -> bool:
     return (one.piece_id, one.transposition) == (other.piece_id, other.transposition)
 
 
-def chosen_piece(catalogue: Catalogue, piece_id: str) -> Candidate:
+def _chosen(catalogue: Catalogue, piece_id: str) -> Candidate:
     """A piece as if it had been recognised, from its beginning."""
     try:
         pack, number = catalogue.find(piece_id)
