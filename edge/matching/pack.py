@@ -44,7 +44,7 @@ CHECKED_AT_OPENING_BYTES = 64 * 1024 * 1024
 """Packs up to this size are hashed when they are opened (a tenth of a second on a Pi 4's
 card); larger ones are only measured, so that a large catalogue opens at once."""
 
-LISTS_AT_A_TIME = 64
+LISTS_AT_A_TIME = 32
 """Posting lists of a large pack that are read before its pages are let go: each may map some
 hundred kilobytes around it."""
 

@@ -98,6 +98,7 @@ def _places_in_pack(
 ) -> list[Place]:
     pack.let_go()
     place, votes = _votes(codes, played, pack)
+    pack.let_go()
     if place.size == 0:
         return []
     together = votes + _next_door(place, votes)
