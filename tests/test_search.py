@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.matching import Catalogue
 from edge.matching.chords import chords_of_notes
-from edge.matching.search import DIAGONALS_PER_PLACE, PLACES_IN_A_PIECE, places
+from edge.matching.search import (
+    DIAGONALS_PER_PLACE,
+    PLACES_IN_A_PIECE,
+    VOTES_SHARE,
+    places,
+)
 from tests.tunes import made_up_score, noise, played, with_mistakes
 
 SCORES = [made_up_score(seed) for seed in range(30)]
@@ -61,3 +67,22 @@ def test_noise_gets_few_votes() -> None:
     of_noise = places(chords_of_notes(noise(1)), CATALOGUE, most=1)
     of_music = places(chords_of_notes(played(SCORES[0])), CATALOGUE, most=1)
     assert not of_noise or of_noise[0].votes < 0.3 * of_music[0].votes
+
+
+def test_of_too_many_votes_those_for_places_named_often_are_weighed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    passage = chords_of_notes(with_mistakes(played(SCORES[7], 20.0, 40.0), seed=7))
+    everything = places(passage, CATALOGUE, most=5)
+    monkeypatch.setattr("edge.matching.search.VOTES_SORTED", 60)
+    few = places(passage, CATALOGUE, most=5)
+    assert (few[0].piece, few[0].first_chord) == (7, everything[0].first_chord)
+
+
+def test_places_with_few_votes_are_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    passage = chords_of_notes(played(SCORES[3], quarters=80.0))
+    everything = places(passage, CATALOGUE, most=40)
+    monkeypatch.setattr("edge.matching.search.FEWEST_PLACES", 1)
+    found = places(passage, CATALOGUE, most=40)
+    assert found == [each for each in everything if each.votes >= VOTES_SHARE * found[0].votes]
+    assert len(found) < len(everything)
