@@ -67,7 +67,7 @@ COMMIT_S = 0.1
 SWEEP_S = 60.0
 """How often rows are deleted and bounds of age looked after."""
 
-REPLAY_S = 120.0
+REPLAY_S = 60.0
 REPLAY_MESSAGES = 2_000
 """What was acknowledged within this time before the newest acknowledgement, and at most so much,
 is sent again after a loss. A broker has to save its state more often than that."""
@@ -343,15 +343,16 @@ class DiskOutbox:
         store = self._store
         if store is None or not (self._pending or self._clock_dirty):
             return
-        size = sum(len(entry.payload) for entry in self._pending.values())
+        packed = {n: _packed(entry) for n, entry in self._pending.items()}
+        size = sum(len(payload) for payload in packed.values())
         evicted: list[_Row] = []
         with transaction(store):
             ran_ms = self._ran_ms()
             for number, entry in self._pending.items():
                 boot_no = self._boot_no(store, entry.boot, ran_ms)
-                row = (number, boot_no, entry.name, entry.seq, ran_ms, entry.payload)
+                row = (number, boot_no, entry.name, entry.seq, ran_ms, packed[number])
                 store.execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?)", row)
-                self._record(store, boot_no, entry)
+                self._record(store, boot_no, entry, packed[number])
             if self._bytes + size > self._bounds.max_bytes:
                 least = self._bytes + size - int((1 - SLACK) * self._bounds.max_bytes)
                 evicted = self._choose_to_evict(store, least)
@@ -391,13 +392,15 @@ class DiskOutbox:
             self._boot_nos[boot] = known
         return known
 
-    def _record(self, store: sqlite3.Connection, boot_no: int, entry: Outgoing) -> None:
+    def _record(
+        self, store: sqlite3.Connection, boot_no: int, entry: Outgoing, packed: bytes
+    ) -> None:
         """Notes and sessions go into the record too, whatever becomes of the message."""
         number = record_id(boot_no, entry.mono_ms)
         if entry.name == HISTORY:
             end = record_id(boot_no + 1, 0)
             last = store.execute("SELECT max(id) FROM history WHERE id < ?", (end,)).fetchone()[0]
-            row = (max(number, (last or 0) + 1), zlib.compress(entry.payload))
+            row = (max(number, (last or 0) + 1), packed)
             store.execute("INSERT INTO history VALUES (?, ?)", row)
         elif entry.topic.message is Session:
             session = msgspec.json.decode(entry.payload, type=Session)
@@ -468,7 +471,7 @@ class DiskOutbox:
         done = {
             number
             for i, (number, at_s) in enumerate(self._settled.items())
-            if at_s < before_s or i < excess
+            if (at_s < before_s or i < excess) and number not in self._again
         }
         lost = [row for row in self._unreadable + self._too_old(store) if row.number not in done]
         oldest_kept = self._oldest_record_to_keep(store)
@@ -484,8 +487,6 @@ class DiskOutbox:
                 _forget_starts(store)
         for number in done:
             del self._settled[number]
-        self._again -= done
-        self._withdraw(done)
         self._unreadable.clear()
         self._let_go(lost, gone)
         version = store.execute("PRAGMA data_version").fetchone()[0]
@@ -655,6 +656,11 @@ class DiskOutbox:
         return self.kept + len(self._pending)
 
 
+def _packed(entry: Outgoing) -> bytes:
+    """The payload as the card keeps it: notes are many and much alike."""
+    return zlib.compress(entry.payload) if entry.name == HISTORY else entry.payload
+
+
 def _past(name: str, seq: int, payload: bytes, boot: str, mono_ms: int = 0) -> Outgoing:
     """A message from the card: whenever it was made, it is of the past."""
     topic = topic_of(name)
@@ -664,8 +670,9 @@ def _past(name: str, seq: int, payload: bytes, boot: str, mono_ms: int = 0) -> O
 def _read(name: str, seq: int, payload: bytes, boot: str, ahead_ms: int | None) -> Outgoing | None:
     """A row as a message, its time put right where ``ahead_ms`` is known; None if unreadable."""
     try:
+        payload = zlib.decompress(payload) if name == HISTORY else payload
         message = decode(name, payload)
-    except (msgspec.MsgspecError, ValueError):
+    except (msgspec.MsgspecError, ValueError, zlib.error):
         return None
     if not isinstance(message, Envelope) or (message.boot, message.seq) != (boot, seq):
         return None

@@ -328,12 +328,13 @@ def _waiting(store: sqlite3.Connection, since_ms: float, until_ms: float) -> Ite
     """Rows of the outbox that tell what was played in this time."""
     ahead_ms = {start.no: start.ahead_ms for start in _starts(store)}
     rows = store.execute(
-        "SELECT id, boot_no, payload FROM outbox WHERE name IN (?, 'session', 'piece', 'feedback')",
-        (HISTORY,),
+        "SELECT id, boot_no, payload, name = ? FROM outbox"
+        " WHERE name IN (?, 'session', 'piece', 'feedback')",
+        (HISTORY, HISTORY),
     )
-    for number, boot_no, payload in rows:
-        with contextlib.suppress(msgspec.MsgspecError):
-            head = msgspec.json.decode(payload, type=_Head)
+    for number, boot_no, payload, packed in rows:
+        with contextlib.suppress(msgspec.MsgspecError, zlib.error):
+            head = msgspec.json.decode(zlib.decompress(payload) if packed else payload, type=_Head)
             if since_ms <= ahead_ms.get(boot_no, 0) + head.mono_ms < until_ms + BATCH_S * 1e3:
                 yield number
 

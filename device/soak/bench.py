@@ -1,0 +1,166 @@
+"""The other side of every trial: a broker that can be killed, and a dashboard that counts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import paho.mqtt.client as paho
+
+from edge.publish.address import BrokerAddress
+
+Key = tuple[str, str, int]
+"""A message's own: boot, topic, number."""
+
+PATIENCE_S = 120.0
+
+AUTOSAVE_S = 2
+"""How often the broker saves what it has; what it lost when killed is younger than that."""
+
+
+class Broker:
+    """A mosquitto that keeps what it has over its deaths, as far as it saved it in time."""
+
+    def __init__(self, folder: Path) -> None:
+        program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+        if program is None:
+            raise SystemExit("mosquitto is not installed: apt-get install mosquitto")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        settings = folder / "mosquitto.conf"
+        lines = (
+            f"listener {self.port} 127.0.0.1",
+            "allow_anonymous true",
+            "user root",
+            "log_type none",
+            "persistence true",
+            f"persistence_location {folder}/",
+            f"autosave_interval {AUTOSAVE_S}",
+            "max_queued_messages 0",
+        )
+        settings.write_text("\n".join(lines) + "\n")
+        self._command = [program, "-c", str(settings)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> BrokerAddress:
+        return BrokerAddress("127.0.0.1", self.port)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        quiet = subprocess.DEVNULL
+        self._process = subprocess.Popen(self._command, stdout=quiet, stderr=quiet)
+        until(self._listens, "mosquitto to listen")
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def until(holds: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> None:
+    """Wait for a condition; give up with its name."""
+    end_s = time.monotonic() + patience_s
+    while not holds():
+        if time.monotonic() > end_s:
+            raise SystemExit(f"not seen in {patience_s:.0f} s: {what}")
+        time.sleep(0.01)
+
+
+def alike(payload: bytes) -> int:
+    """What two copies of one message have in common: all but their being historical, and times."""
+    document = json.loads(payload)
+    for name in ("historical", "t", "clock"):
+        document.pop(name)
+    return hash(json.dumps(document, sort_keys=True))
+
+
+class _Head(msgspec.Struct):
+    boot: str
+    seq: int
+    historical: bool
+
+
+@dataclass
+class Seen:
+    """What came, told apart by boot, topic and number."""
+
+    content: dict[Key, int] = field(default_factory=dict)
+    repeats: int = 0
+    unmarked_repeats: int = 0
+    changed: int = 0
+
+
+class Dashboard:
+    """A subscriber with a lasting session: what the broker keeps for it, it gets."""
+
+    def __init__(self, address: BrokerAddress, name: str = "dashboard") -> None:
+        self.seen = Seen()
+        self._lock = threading.Lock()
+        self._ready = threading.Event()
+        self._client = paho.Client(
+            paho.CallbackAPIVersion.VERSION2, client_id=name, clean_session=False
+        )
+        self._client.on_connect = lambda client, *_: client.subscribe("sostenuto/#", qos=1)
+        self._client.on_subscribe = lambda *_: self._ready.set()
+        self._client.on_message = self._take
+        self._client.reconnect_delay_set(1, 1)
+        self._client.connect(address.host, address.port)
+        self._client.loop_start()
+        until(self._ready.is_set, "the dashboard's subscription")
+
+    def _take(self, _client: Any, _userdata: Any, message: paho.MQTTMessage) -> None:
+        if message.retain or message.topic.endswith("availability"):
+            return
+        head = msgspec.json.decode(message.payload, type=_Head)
+        key = (head.boot, message.topic.split("/", 3)[3], head.seq)
+        print_ = alike(message.payload)
+        with self._lock:
+            before = self.seen.content.get(key)
+            if before is None:
+                self.seen.content[key] = print_
+                return
+            self.seen.repeats += 1
+            self.seen.changed += before != print_
+
+    def missing(self, boot: str, name: str, last_seq: int) -> list[int]:
+        """Numbers up to ``last_seq`` that never came."""
+        with self._lock:
+            content = self.seen.content
+            return [seq for seq in range(last_seq + 1) if (boot, name, seq) not in content]
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+def resident_bytes() -> int:
+    """Memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def report(figures: Any) -> None:
+    """Print a trial's figures, one a line."""
+    for name, value in asdict(figures).items():
+        shown = f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
+        print(f"{name.replace('_', ' '):32} {shown:>14}")
