@@ -110,6 +110,7 @@ def _of_match_file(text: str, name: str) -> Performance:
     added = [match.groups() for match in map(_INSERTION.match, lines) if match]
     quarters = np.array([float(row[3]) for row in rows]) * 4 / unit
     length = np.array([float(row[4]) for row in rows]) * 4 / unit - quarters
+    length[["grace" in row[5] for row in rows]] = 0.0
     pitch = np.array([12 * (int(r[2]) + 1) + _SEMITONES[r[0]] + _ACCIDENTALS[r[1]] for r in rows])
     hand = np.array([Hand.LEFT if "staff2" in row[5] else Hand.RIGHT for row in rows])
     bar_length = beats * 4 / unit

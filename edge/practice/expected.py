@@ -3,7 +3,7 @@
 A chord of the catalogue says which keys; here every note has its hand and its length as well,
 because a player is told "the left hand, bar 12". Two voices that meet on one key at one
 moment are one strike. A note without length is a grace note: it may be played or left out, and
-no clock says when.
+no clock says when; it is a strike of its own though its main note has the same key.
 """
 
 from __future__ import annotations
@@ -73,9 +73,10 @@ class ExpectedNotes:
         length = arrays.note_duration[in_notes] / DURATION_STEPS_PER_QUARTER
         chord = np.repeat(np.arange(chords.onset_s.size), arrays.chord_size[in_chords])
         # The longest of those that meet on one key, and of equals the right hand's.
-        order = np.lexsort((left, -length, pitch, chord))
-        first = np.ones(order.size, dtype=np.bool_)
-        first[1:] = (np.diff(chord[order]) != 0) | (np.diff(pitch[order]) != 0)
+        grace = length <= 0
+        order = np.lexsort((left, -length, grace, pitch, chord))
+        strikes = np.stack((chord, pitch, grace))[:, order]
+        first = np.append(True, (np.diff(strikes, axis=1) != 0).any(axis=0))
         kept = order[first]
         told_apart = bool(left.any() and not left.all())
         hand = np.where(left[kept], Hand.LEFT, Hand.RIGHT) if told_apart else Hand.UNKNOWN

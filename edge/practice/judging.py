@@ -46,6 +46,12 @@ FEWEST_ELSEWHERE = 5
 FEWEST_DOUBLINGS = 3
 OCTAVE = 12
 
+GRACE_BEFORE_S = 0.08
+"""Grace notes are struck about so long before their note (Timmers et al., "Timing of grace
+notes", Psychological Research 2002, find 60 to 120 ms)."""
+
+GRACE_WITHIN_S = 3.0
+
 ASKED_BEFORE_S = 0.15
 """What was due so shortly before the first note of a take is asked for as well."""
 
@@ -162,7 +168,7 @@ def _answers(
     answer = known.copy()
     for _ in range(2):
         found = same_keys(
-            mapped.played_at(due_at)[open_written],
+            (mapped.played_at(due_at) - GRACE_BEFORE_S * grace)[open_written],
             pitch[open_written],
             struck.onset_s[open_played],
             struck.pitch_midi[open_played],
@@ -243,6 +249,7 @@ def verdicts(
     over[taken[taken != NONE]] = False
     over &= ~_elsewhere(passage, struck.onset_s.size)
     excused = _ornaments(expected, struck, passage, over) | _doublings(struck, passage, over)
+    excused |= _graces(expected, struck, passage, over)
     for each in np.flatnonzero(over & ~excused):
         found.append(_extra(expected, struck, passage, int(each)))
     found.sort(key=lambda finding: (finding.t_s, finding.expected_pitch_midi or 0))
@@ -377,6 +384,18 @@ def _ornaments(
             times_s = np.sort(np.append(struck.onset_s[group], begins_s))
             if np.diff(times_s).max() <= ORNAMENT_STEP_S:
                 excused[group] = True
+    return excused
+
+
+def _graces(
+    expected: ExpectedNotes, struck: Struck, passage: Passage, over: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which notes left over are grace notes that take their time, as in a slow arpeggio."""
+    open_grace = (passage.answer == NONE) & expected.grace[passage.first : passage.last]
+    pitch = expected.pitch_midi[passage.first : passage.last][open_grace]
+    away_s = np.abs(struck.onset_s[:, None] - passage.due_s[open_grace])
+    same = struck.pitch_midi[:, None] == pitch
+    excused: NDArray[np.bool_] = over & (same & (away_s <= GRACE_WITHIN_S)).any(axis=1)
     return excused
 
 

@@ -85,6 +85,19 @@ class _Take:
         return any(note not in self.place for note in range(before + 1, last))
 
 
+@dataclass(frozen=True, slots=True)
+class _Elsewhere:
+    """A note that the follower places where going on does not lead.
+
+    ``at`` is the played note, ``place`` the written one there, ``here`` the written one that it
+    would be where going on leads; -1 for none.
+    """
+
+    at: int
+    place: int
+    here: int
+
+
 class Practice:
     """Compares one player with one piece.
 
@@ -106,7 +119,7 @@ class Practice:
         self._take: _Take | None = None
         self._takes = 0
         self._loose: list[NoteEvent] = []
-        self._elsewhere: list[tuple[int, int]] = []
+        self._elsewhere: list[_Elsewhere] = []
         self._heard_s = -np.inf
 
     def push(self, note: NoteEvent, position: Position) -> list[BarFeedback]:
@@ -188,16 +201,21 @@ class Practice:
         return float(self._expected.onset_s[note])
 
     def _begin_if_proved(self, at: int, place: int, position: Position) -> list[BarFeedback]:
-        """Take up a note that is elsewhere; a new take begins once there are enough of them."""
+        """Take up a note that is elsewhere; a new take begins once enough of them prove it.
+
+        What would be right here as well proves nothing: of two like bars, the follower may have
+        taken the other.
+        """
         notes = self._loose if self._take is None else self._take.notes
         if self._elsewhere:
-            before, there = self._elsewhere[-1]
-            ahead_s = self._written_s(place) - self._written_s(there)
-            time_s = (notes[at].onset_s - notes[before].onset_s) * position.tempo_ratio
+            before = self._elsewhere[-1]
+            ahead_s = self._written_s(place) - self._written_s(before.place)
+            time_s = (notes[at].onset_s - notes[before.at].onset_s) * position.tempo_ratio
             if not -BACK_S < ahead_s < time_s + FORWARD_S:
                 self._elsewhere.clear()
-        self._elsewhere.append((at, place))
-        if len(self._elsewhere) < FEWEST_ELSEWHERE:
+        here = NONE if self._take is None else self._right_here(self._take, at, position)
+        self._elsewhere.append(_Elsewhere(at, place, here))
+        if sum(each.here == NONE for each in self._elsewhere) < FEWEST_ELSEWHERE:
             return []
         elsewhere, self._elsewhere = self._elsewhere, []
         split, fitting = self._jumped_at(notes, elsewhere, position.tempo_ratio)
@@ -215,13 +233,27 @@ class Practice:
         self._take, self._loose = begun, []
         return told + self._bars_over(begun)
 
+    def _right_here(self, take: _Take, at: int, position: Position) -> int:
+        """The written note that a played one would be, had the player gone on; or -1."""
+        known = [(take.anchors[-1], take.place[take.anchors[-1]])]
+        known += [(each.at, each.here) for each in self._elsewhere if each.here != NONE]
+        last, place = known[-1]
+        ahead_s = (take.notes[at].onset_s - take.notes[last].onset_s) * position.tempo_ratio
+        at_s = self._written_s(place) + ahead_s
+        near_s = FITS_WITHIN_S + FITS_SHARE * ahead_s
+        low, high = np.searchsorted(self._expected.onset_s, (at_s - near_s, at_s + near_s))
+        pitch = take.notes[at].pitch_midi
+        keys = low + np.flatnonzero(self._expected.pitch_midi[low:high] == pitch)
+        off_s = np.abs(self._expected.onset_s[keys] - at_s)
+        return int(keys[np.argmin(off_s)]) if keys.size else NONE
+
     def _jumped_at(
-        self, notes: Sequence[NoteEvent], elsewhere: Sequence[tuple[int, int]], tempo_ratio: float
+        self, notes: Sequence[NoteEvent], elsewhere: Sequence[_Elsewhere], tempo_ratio: float
     ) -> tuple[int, dict[int, int]]:
         """The first note at the new place; and the written notes that are surely played there."""
         take = self._take
-        first, place = elsewhere[0]
-        fitting = dict(elsewhere)
+        first, place = elsewhere[0].at, elsewhere[0].place
+        fitting = {each.at: each.place for each in elsewhere}
         earliest = 0
         if take is not None:
             earliest = max(0, first - LOOK_BACK_NOTES)
