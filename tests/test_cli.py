@@ -29,7 +29,10 @@ from edge.note import NoteEvent, pitch_to_hz
 from edge.resources import models_dir
 
 RATE_HZ = 16_000
-COMMANDS = ("listen", "transcribe", "identify", "calibrate", "history", "devices", "models", "demo")
+COMMANDS = (
+    *("listen", "transcribe", "identify", "practice", "calibrate", "history", "broker", "devices"),
+    *("models", "demo"),
+)
 TUNE = [int(p) for p in np.random.default_rng(7).integers(48, 84, 64)]
 BEAT_S = 0.4
 

@@ -1,4 +1,4 @@
-"""`sostenuto`: listen, transcribe, identify, practice, calibrate, history, devices, models, demo.
+"""The command line: `sostenuto` and all it can be asked to do.
 
 Each command is declared here and works in a module of its own, loaded when it is called, so
 that help comes at once. `main` is the one place where errors become a line and an exit code:
@@ -526,6 +526,87 @@ def history(
         out=out,
         everything=everything,
         outbox=outbox,
+        json=json,
+    )
+
+
+@app.command(
+    short_help="Set up a broker: accounts, rights, TLS.",
+    epilog=_examples(
+        "sudo sostenuto broker setup /etc/mosquitto/sostenuto --device parlour",
+        "sudo sostenuto broker setup /etc/mosquitto/sostenuto --house --host house.local "
+        "--device parlour --device hall",
+    ),
+)
+def broker(
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="setup.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where mosquitto's configuration is written.")
+    ],
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="A piano; give it again for more.  [default: this machine's]",
+        ),
+    ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--host",
+            metavar="NAME",
+            help="Name or address under which the broker is reached; give it again for more, the "
+            "usual one first.  [default: this machine's]",
+        ),
+    ] = None,
+    house: Annotated[
+        bool,
+        typer.Option(
+            "--house", help="For any number of pianos, over TLS only; else for one, on its machine."
+        ),
+    ] = False,
+    tls_port: Annotated[
+        int, typer.Option("--tls-port", metavar="PORT", min=1, max=65535, help="MQTT under TLS.")
+    ] = 8883,
+    wss_port: Annotated[
+        int,
+        typer.Option("--wss-port", metavar="PORT", min=1, max=65535, help="Websockets under TLS."),
+    ] = 8884,
+    local_port: Annotated[
+        int,
+        typer.Option(
+            "--local-port", metavar="PORT", min=1, max=65535, help="MQTT on this machine alone."
+        ),
+    ] = 1883,
+    local_ws_port: Annotated[
+        int,
+        typer.Option(
+            "--local-ws-port",
+            metavar="PORT",
+            min=1,
+            max=65535,
+            help="Websockets on this machine alone.",
+        ),
+    ] = 9001,
+    json: Json = False,
+) -> None:
+    """Write the configuration of a mosquitto that can be left alone with a piano or a house.
+
+    A piano may write its own topics only, a dashboard may read and command, all others nothing.
+    Run it again to add pianos, or when the broker's certificate (three years) runs out: accounts,
+    passwords and the authority stay as they are.
+    """
+    from edge.broker_setup import Ports
+    from edge.cli.broker import run
+
+    run(
+        action,
+        folder,
+        devices=device or [],
+        hosts=host or [],
+        house=house,
+        ports=Ports(tls_port, wss_port, local_port, local_ws_port),
         json=json,
     )
 
