@@ -224,6 +224,33 @@ def test_what_the_broker_has_had_for_long_is_not_sent_again(start, tmp_path):
     assert piano.deliver() == ["first session 1 h"]
 
 
+def test_two_sessions_and_two_batches_within_a_millisecond_are_both_recorded(start, tmp_path):
+    piano = start()
+    for name in ("a", "b"):
+        piano.make("session", Session(id=name, state=SessionState.END, notes=1))
+        piano.make("history/notes")
+    piano.wait(0.0)
+    assert piano.events == []
+    assert len(rows(tmp_path / "state", "SELECT id FROM sessions")) == 2
+    assert len(rows(tmp_path / "state", "SELECT id FROM history")) == 2
+
+
+def test_what_the_broker_refused_is_not_sent_again_and_is_missing_once(start, tmp_path):
+    piano = start()
+    piano.make("session")
+    piano.make("event")
+    piano.wait(0.2)
+    refused, taken = piano.send()
+    piano.lanes.refuse(refused.entry)
+    piano.lanes.acknowledge(taken.entry)
+    piano.lose_broker()
+    assert piano.deliver() == ["first event 0 h"]
+    assert [(g.topic, g.first_seq, g.count) for g in piano.drops.take()] == [("session", 0, 1)]
+    piano.wait(SWEEP_S)
+    assert rows(tmp_path / "state", "SELECT name FROM outbox") == [("event",)]
+    assert len(piano.lanes) == 0
+
+
 def test_what_was_left_behind_is_let_through_slowly_and_holds_up_nothing_new(start):
     piano = start()
     for _ in range(500):

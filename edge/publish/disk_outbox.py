@@ -67,10 +67,11 @@ COMMIT_S = 0.1
 SWEEP_S = 60.0
 """How often rows are deleted and bounds of age looked after."""
 
-REPLAY_S = 60.0
+REPLAY_S = 120.0
 REPLAY_MESSAGES = 2_000
 """What was acknowledged within this time before the newest acknowledgement, and at most so much,
-is sent again after a loss. A broker has to save its state more often than that."""
+is sent again after a loss. A broker has to save its state more often than that: `sostenuto broker`
+says every minute, and mosquitto on its own every half hour."""
 
 FRESH_MESSAGES = 5_000
 """What is committed and not yet sent stays in memory too, up to this; then only the card has it."""
@@ -94,8 +95,14 @@ MAX_STARTS = 1_000
 CLOCK_STEP_MS = 500
 """A wall clock that moves by more than this against the monotonic one was set."""
 
+FOR_GOOD_S = float("-inf")
+"""Answered so long ago: not to be sent again, and out of the table with the next sweep."""
+
 SLACK = 0.02
 """A full outbox makes room for so much of its bound at once."""
+
+_NEXT = "max(?, coalesce((SELECT max(id) + 1 FROM {} WHERE id < ?), 0))"
+"""The number of a record: its time, or the next if another has that."""
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -218,7 +225,8 @@ class DiskOutbox:
         now_s = self._now_s()
         self._look_at_clock(stamp)
         gone: list[Outgoing] = []
-        if self._store is None and (closing or now_s - self._tried_s >= RETRY_S):
+        due = bool(self._pending) if closing else now_s - self._tried_s >= RETRY_S
+        if self._store is None and due:
             self._attempt(self._open)
         if self._store is not None and (closing or now_s - self._committed_s >= COMMIT_S):
             self._attempt(lambda: self._commit(gone))
@@ -396,20 +404,19 @@ class DiskOutbox:
         self, store: sqlite3.Connection, boot_no: int, entry: Outgoing, packed: bytes
     ) -> None:
         """Notes and sessions go into the record too, whatever becomes of the message."""
-        number = record_id(boot_no, entry.mono_ms)
+        number, end = record_id(boot_no, entry.mono_ms), record_id(boot_no + 1, 0)
         if entry.name == HISTORY:
-            end = record_id(boot_no + 1, 0)
-            last = store.execute("SELECT max(id) FROM history WHERE id < ?", (end,)).fetchone()[0]
-            row = (max(number, (last or 0) + 1), packed)
-            store.execute("INSERT INTO history VALUES (?, ?)", row)
+            row = (number, end, packed)
+            store.execute(f"INSERT INTO history VALUES ({_NEXT.format('history')}, ?)", row)
         elif entry.topic.message is Session:
             session = msgspec.json.decode(entry.payload, type=Session)
             if not session.notes:
                 return
             store.execute(
-                "INSERT INTO sessions VALUES (?, ?, ?, ?) ON CONFLICT (session) DO UPDATE"
+                f"INSERT INTO sessions VALUES ({_NEXT.format('sessions')}, ?, ?, ?)"
+                " ON CONFLICT (session) DO UPDATE"
                 " SET last_ms = excluded.last_ms, payload = excluded.payload",
-                (number, session.id, entry.mono_ms, entry.payload),
+                (number, end, session.id, entry.mono_ms, entry.payload),
             )
 
     def _put_times_right(self, store: sqlite3.Connection, stamp: Stamp) -> None:
@@ -599,15 +606,22 @@ class DiskOutbox:
         self._cursor = rows[-1][0] + 1 if len(rows) == PAGE else self._behind_end
 
     def acknowledge(self, entry: Outgoing) -> None:
+        self._settle(entry, self._now_s())
+
+    def refuse(self, entry: Outgoing) -> None:
+        self._settle(entry, FOR_GOOD_S)
+
+    def _settle(self, entry: Outgoing, at_s: float) -> None:
+        """``entry`` was answered; how long it stays in the table depends on when."""
         number, _ = self._on_its_way.pop(entry.key, (None, None))
         if number is None:
             return
         if number in self._pending:
             self._forget_pending(number)
             return
-        self._acknowledged_s = self._now_s()
+        self._acknowledged_s = max(self._acknowledged_s, at_s)
         self._settled.pop(number, None)
-        self._settled[number] = self._acknowledged_s
+        self._settled[number] = at_s
         if len(self._settled) > 2 * REPLAY_MESSAGES:
             self._swept_s = float("-inf")
 
@@ -622,7 +636,7 @@ class DiskOutbox:
     def _look_behind(self) -> None:
         """Everything on the card that memory does not have is to be sent, from the oldest on."""
         self._page.clear()
-        self._again = set(self._settled)
+        self._again = {number for number, at_s in self._settled.items() if at_s > FOR_GOOD_S}
         self._cursor = 0
         self._behind_end = self._fresh[0][0] if self._fresh else self._next_id
 

@@ -206,5 +206,7 @@ class Lanes:
 
         A refused event is not announced, for that would be another one.
         """
+        if entry.topic.through_outbox:
+            self._outbox.refuse(entry)
         self.acknowledge(entry)
         self._drops.add(entry.name, entry.seq, announce=entry.name != "event", boot=entry.boot)

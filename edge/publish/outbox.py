@@ -67,6 +67,9 @@ class Outbox(Protocol):
     def acknowledge(self, entry: Outgoing) -> None:
         """The broker has ``entry``: forget it."""
 
+    def refuse(self, entry: Outgoing) -> None:
+        """The broker will never have ``entry``: forget it for good."""
+
     def rewind(self) -> None:
         """The connection broke: what was on its way is to be sent again, oldest first."""
 
@@ -146,6 +149,9 @@ class MemoryOutbox:
     def acknowledge(self, entry: Outgoing) -> None:
         if self._on_its_way.pop(entry.key, None) is not None:
             self._bytes -= len(entry.payload)
+
+    def refuse(self, entry: Outgoing) -> None:
+        self.acknowledge(entry)
 
     def rewind(self) -> None:
         self._waiting.extendleft(reversed(self._on_its_way.values()))
