@@ -45,7 +45,14 @@ from edge.messages import (
     Severity,
 )
 from edge.note import Heard, NoteState, NoteUpdate
-from edge.publish.compose import DetailFilter, notes_message, piece_message, position_message
+from edge.practice import BarFeedback
+from edge.publish.compose import (
+    DetailFilter,
+    feedback_messages,
+    notes_message,
+    piece_message,
+    position_message,
+)
 from edge.publish.health import (
     HEALTH_S,
     LoopReadings,
@@ -61,7 +68,7 @@ from edge.vitals import Load, Meter
 
 log = logging.getLogger(__name__)
 
-Event = Heard | PieceMatch | Position
+Event = Heard | PieceMatch | Position | BarFeedback
 Item = Block | MidiBlock | SourceEvent
 
 M = TypeVar("M", bound=Envelope)
@@ -562,6 +569,9 @@ class Listener:
                 self._say("piece", piece_message(event, self._matched))
                 if event.state is MatchState.MATCHED and event.candidates:
                     self._matched = event.candidates[0]
+            elif isinstance(event, BarFeedback):
+                for message in feedback_messages(event):
+                    self._say("feedback", message)
         positions = [event for event in events if isinstance(event, Position)]
         for position in self._pace.push(positions, self._now_s):
             if self.detail.position:

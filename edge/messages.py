@@ -87,12 +87,13 @@ class SessionState(StrEnum):
 
 
 class FeedbackKind(StrEnum):
-    """What went wrong."""
+    """What went wrong; or that a bar is over."""
 
     WRONG_NOTE = "wrong_note"
     MISSED = "missed"
     EARLY = "early"
     LATE = "late"
+    BAR = "bar"
 
 
 class Hand(StrEnum):
@@ -471,6 +472,25 @@ class PiecePlayed(Struct, frozen=True, kw_only=True):
     minutes: Annotated[float, about("How long it was played.", "min", ge=0.0)]
 
 
+class Practised(Struct, frozen=True, kw_only=True):
+    """What practice found in a session, counted over all bars that were played."""
+
+    asked: Annotated[int, about("Notes that were expected and can be judged.", ge=0)]
+    right: Annotated[int, about("How many of them were right.", ge=0)]
+    wrong: Annotated[int, about("Another key was struck instead.", ge=0)]
+    missed: Annotated[int, about("Nothing was struck.", ge=0)]
+    extra: Annotated[int, about("Struck and not written.", ge=0)]
+    early: Annotated[int, about("Right, but before their time.", ge=0)]
+    late: Annotated[int, about("Right, but after their time.", ge=0)]
+    unsure: Annotated[int, about("Findings that may be the ear's; in no other count.", ge=0)]
+    evenness_ms: Annotated[
+        Amount | None, about("Half of the notes lie this near to the flow.", "ms")
+    ] = None
+    tempo_change: Annotated[
+        Amount | None, about("Change of tempo from one bar to the next, as a share.")
+    ] = None
+
+
 class Session(Envelope, frozen=True, kw_only=True):
     """One sitting at the piano, under one id from its first note to its last."""
 
@@ -488,12 +508,15 @@ class Session(Envelope, frozen=True, kw_only=True):
         int | None,
         about("What `mono_ms` was at second 0 of the stream; null if there is no such.", "ms"),
     ] = None
+    practice: Annotated[
+        Practised | None, about("Against the scores; null if nothing could be compared.")
+    ] = None
 
 
 class Feedback(Envelope, frozen=True, kw_only=True):
-    """One thing that went wrong, against the score."""
+    """One thing that went wrong, against the score; after the last of a bar, the bar."""
 
-    kind: Annotated[FeedbackKind, about("What it was.")]
+    kind: Annotated[FeedbackKind, about("What it was; `bar`: a bar is over, and this sums it up.")]
     piece_id: PieceId
     bar: Bar
     beat: Annotated[
@@ -510,6 +533,26 @@ class Feedback(Envelope, frozen=True, kw_only=True):
         float | None, about("Played minus written, against the local tempo; late is above 0.", "ms")
     ] = None
     t_s: Annotated[float | None, about("When, in the stream.", "s")] = None
+    confidence: Annotated[
+        float, about("How surely the player did this, and not the ear.", "0 to 1", ge=0.0, le=1.0)
+    ] = 1.0
+    take: Annotated[
+        int, about("Which go at the music: counted up at a jump, a restart, a long pause.", ge=0)
+    ] = 0
+    asked: Annotated[
+        Count | None, about("Of a bar: notes that were expected and can be judged.")
+    ] = None
+    right: Annotated[Count | None, about("Of a bar: how many of them were right.")] = None
+    unsure: Annotated[
+        Count | None, about("Of a bar: findings not told, for they may be the ear's.")
+    ] = None
+    evenness_ms: Annotated[
+        Amount | None,
+        about("Of a bar: half of its notes lie this near to the player's own flow.", "ms"),
+    ] = None
+    tempo_bpm: Annotated[
+        TempoBpm | None, about("Of a bar: how fast it was played.", "beats/min")
+    ] = None
 
 
 class HistoryNote(Struct, frozen=True, kw_only=True):

@@ -23,8 +23,9 @@ from edge.errors import CatalogueError
 from edge.following import PieceFollower, Position
 from edge.matching import Catalogue, PieceMatch
 from edge.note import Heard, NoteEvent, NoteState, NoteUpdate, PedalEvent, Strike
+from edge.practice import BarFeedback, LivePractice
 
-Event = Heard | PieceMatch | Position
+Event = Heard | PieceMatch | Position | BarFeedback
 Float32 = NDArray[np.float32]
 
 
@@ -55,12 +56,21 @@ class Recogniser:
         None to hear notes only.
     gain_db : float
         By how much the sound is made louder for the ear.
+    practice : LivePractice or None
+        None to compare nothing with the score.
     """
 
     sample_rate_hz = STREAM_RATE_HZ
 
-    def __init__(self, ear: Ear, pieces: PieceFollower | None = None, gain_db: float = 0.0) -> None:
+    def __init__(
+        self,
+        ear: Ear,
+        pieces: PieceFollower | None = None,
+        gain_db: float = 0.0,
+        practice: LivePractice | None = None,
+    ) -> None:
         self.ear = ear
+        self._practice = practice
         self._gain = np.float32(10.0 ** (gain_db / 20))
         self._pieces = pieces
         self.reset()
@@ -69,6 +79,8 @@ class Recogniser:
         self.ear.reset()
         if self._pieces is not None:
             self._pieces.reset()
+        if self._practice is not None:
+            self._practice.reset()
         self._now_sample = 0
         self._origin_sample = 0
         self._first_id = 0
@@ -104,12 +116,14 @@ class Recogniser:
         if self._pieces is None:
             raise CatalogueError("no catalogue is loaded, so no piece can be followed")
         self._pieces.choose(piece_id)
+        if self._practice is not None:
+            self._practice.reset()
 
     def flush(self) -> list[Event]:
         """End the stream: everything still sounding is ended."""
         ended = self._recognise([*self._placed(self.ear.flush()), *self._let_go()])
         self._begin_at(self._now_sample)
-        return ended
+        return ended if self._practice is None else [*ended, *self._practice.flush()]
 
     def recover(self) -> list[Event]:
         """After a failure of the ear: what was begun is closed, and the ear begins anew from here.
@@ -174,11 +188,16 @@ class Recogniser:
                 self._open.pop(event.id, None)
 
     def _recognise(self, events: Sequence[Heard]) -> list[Event]:
-        """The events, and what the confirmed notes among them say of piece and place."""
+        """The events, and what the confirmed notes among them say of piece, place and playing."""
         if self._pieces is None:
             return [*events]
         now_s = self._now_sample / STREAM_RATE_HZ
-        return [*events, *self._pieces.push(_confirmed(events), now_s)]
+        notes = _confirmed(events)
+        found = self._pieces.push(notes, now_s)
+        if self._practice is None:
+            return [*events, *found]
+        matches = [each for each in found if isinstance(each, PieceMatch)]
+        return [*events, *found, *self._practice.push(notes, matches, now_s)]
 
 
 def _closed(update: NoteUpdate, now_s: float) -> NoteUpdate:
@@ -216,4 +235,5 @@ def load_recogniser(
         ear = load_ear(model, provisional=provisional, tuning=calibration.tuning)
     latency_s = ear.lookahead_samples / ear.sample_rate_hz
     pieces = None if catalogue is None else PieceFollower(catalogue, latency_s, piece_id)
-    return Recogniser(ear, pieces, calibration.gain_db)
+    practice = None if catalogue is None else LivePractice(catalogue)
+    return Recogniser(ear, pieces, calibration.gain_db, practice)

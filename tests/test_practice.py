@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from edge.following import FollowedScore, follow
-from edge.matching import Piece, Score
+from edge.matching import Candidate, Catalogue, MatchState, Piece, PieceMatch, Score
+from edge.matching.pack import pack_scores
 from edge.matching.score import Hand
+from edge.messages import Feedback, FeedbackKind, decode, encode
 from edge.note import NoteEvent
-from edge.practice import BarFeedback, ExpectedNotes, Finding, Practice, Verdict, practised
+from edge.practice import (
+    BarFeedback,
+    ExpectedNotes,
+    Finding,
+    LivePractice,
+    Practice,
+    Verdict,
+    practised,
+)
 from edge.practice.alignment import same_keys, time_map
+from edge.practice.summary import summed
 from edge.practice.timing import timing
+from edge.publish.compose import FEEDBACK_KINDS, feedback_messages
+from edge.publish.session import SessionLog
 from tests.tunes import made_up_score, played
 
 SCORE = made_up_score(seed=3)
@@ -267,3 +282,56 @@ def test_noise_is_told_nothing() -> None:
     notes = [NoteEvent(int(rng.integers(30, 100)), 0.2 * i, None, 64, 1.0) for i in range(60)]
     assert told(notes, None) == []
     assert told([]) == []
+
+
+def live(split: list[int]) -> list[BarFeedback]:
+    """What the live practice tells of `NOTES`, pushed in such parts; the piece is named midway."""
+    practice = LivePractice(Catalogue([pack_scores([SCORE])]))
+    match = PieceMatch(MatchState.MATCHED, (CHOSEN,))
+    told_so_far: list[BarFeedback] = []
+    edges = sorted({0, *(min(each, len(NOTES)) for each in split), len(NOTES)})
+    named = False
+    for begin, end in pairwise(edges):
+        part = NOTES[begin:end]
+        now_s = part[-1].onset_s + 0.3
+        news = [match] if not named and now_s > 8.0 else []
+        named |= bool(news)
+        told_so_far += practice.push(part, news, now_s)
+    return told_so_far + practice.push([], [] if named else [match], 99.0) + practice.flush()
+
+
+CHOSEN = Candidate(SCORE.piece.piece_id, "", "", "", 1.0, 0.0, 1, 1.0, 0)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.integers(1, 120), max_size=40))
+def test_however_the_notes_are_pushed_live_the_verdicts_are_the_same(split: list[int]) -> None:
+    assert live(split) == WHOLE
+
+
+def test_live_practice_tells_of_nothing_until_the_piece_is_named() -> None:
+    practice = LivePractice(Catalogue([pack_scores([SCORE])]))
+    assert practice.push(NOTES[:60], [], NOTES[59].onset_s + 0.3) == []
+    assert practice.flush() == []
+
+
+def test_a_bar_is_published_with_its_faults_and_summed_up_in_the_session() -> None:
+    bar = next(bar for bar in WHOLE if bar.faults)
+    *found, whole = feedback_messages(bar)
+    assert [message.kind for message in found] == [FEEDBACK_KINDS[f.verdict] for f in bar.faults]
+    assert (whole.kind, whole.bar) == (FeedbackKind.BAR, bar.bar)
+    assert whole.asked == summed([bar]).asked
+    assert all(decode("feedback", encode(stamped(each))) for each in [*found, whole])
+    session = SessionLog()
+    session.begin(0.0)
+    session.push(WHOLE, 30.0)
+    (end,) = session.close(30.0)
+    of = summed(WHOLE)
+    assert end.accuracy == pytest.approx(of.accuracy, abs=1e-3)
+    assert end.practice is not None
+    assert end.practice.asked == of.asked
+    assert of.asked - of.right == of.wrong + of.missed + of.early + of.late
+
+
+def stamped(message: Feedback) -> Feedback:
+    return structs.replace(message, boot="b", seq=0, t="2026-11-20T18:02:11.120Z", mono_ms=1)

@@ -14,7 +14,16 @@ an ear listens, its own doubt is not laid on the player: see `edge.practice.judg
 from __future__ import annotations
 
 from edge.practice.expected import ExpectedNotes
+from edge.practice.live import LivePractice
 from edge.practice.practice import Practice, practised
 from edge.practice.verdict import BarFeedback, Finding, Verdict
 
-__all__ = ["BarFeedback", "ExpectedNotes", "Finding", "Practice", "Verdict", "practised"]
+__all__ = [
+    "BarFeedback",
+    "ExpectedNotes",
+    "Finding",
+    "LivePractice",
+    "Practice",
+    "Verdict",
+    "practised",
+]

@@ -418,6 +418,7 @@ class Practice:
         begun_s = float(passage.due_s[np.flatnonzero(asked)[0]]) if asked.any() else findings[0].t_s
         return [
             BarFeedback(
+                piece_id=expected.piece.piece_id,
                 take=take.number,
                 bar_index=bar,
                 bar=int(expected.bar_number[bar]),

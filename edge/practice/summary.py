@@ -8,15 +8,15 @@ ear may have got wrong counts neither for nor against.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from edge.matching.score import Hand
-from edge.practice.verdict import TOLD_FROM, BarFeedback, Finding, Verdict
+from edge.practice.verdict import BarFeedback, Verdict
 
 IN_TIME = frozenset({Verdict.RIGHT, Verdict.EARLY, Verdict.LATE})
 WORST_BARS = 3
@@ -64,44 +64,60 @@ class Summary:
         return self.wrong + self.missed + self.extra + self.early + self.late
 
 
-def summed(bars: Sequence[BarFeedback], hand: Hand | None = None) -> Summary:
+class Tally:
+    """Adds bars up, of one hand or of both, in a few bytes a note: for a whole sitting."""
+
+    def __init__(self, hand: Hand | None = None) -> None:
+        self._hand = hand
+        self._counts: Counter[Verdict] = Counter()
+        self._unsure = 0
+        self._off_ms = array("f")
+        self._tempi = array("f")
+        self._steps = array("f")
+        self._before: BarFeedback | None = None
+
+    def add(self, bar: BarFeedback) -> None:
+        """Count one more bar."""
+        for finding in bar.findings:
+            if self._hand not in (None, finding.hand):
+                continue
+            if finding.verdict is not Verdict.RIGHT and not finding.is_fault:
+                self._unsure += 1
+                continue
+            self._counts[finding.verdict] += 1
+            if finding.verdict in IN_TIME and finding.delta_s is not None:
+                self._off_ms.append(1e3 * abs(finding.delta_s))
+        if bar.tempo_bpm is not None:
+            self._tempi.append(bar.tempo_bpm)
+            before = self._before
+            if before is not None and before.take == bar.take and before.tempo_bpm is not None:
+                self._steps.append(abs(np.log(bar.tempo_bpm / before.tempo_bpm)))
+        self._before = bar
+
+    def summary(self) -> Summary:
+        """What was counted so far."""
+        counts = self._counts
+        return Summary(
+            asked=counts.total() - counts[Verdict.EXTRA],
+            right=counts[Verdict.RIGHT],
+            wrong=counts[Verdict.WRONG],
+            missed=counts[Verdict.MISSED],
+            extra=counts[Verdict.EXTRA],
+            early=counts[Verdict.EARLY],
+            late=counts[Verdict.LATE],
+            unsure=self._unsure,
+            evenness_ms=float(np.median(self._off_ms)) if self._off_ms else None,
+            tempo_bpm=float(np.median(self._tempi)) if self._tempi else None,
+            tempo_change=float(np.expm1(np.mean(self._steps))) if len(self._steps) > 1 else None,
+        )
+
+
+def summed(bars: Iterable[BarFeedback], hand: Hand | None = None) -> Summary:
     """Count what was found, of one hand or of both."""
-    findings = [finding for bar in bars for finding in bar.findings if hand in (None, finding.hand)]
-    sure = [finding for finding in findings if _is_sure(finding)]
-    counts = Counter(finding.verdict for finding in sure)
-    off_s = [
-        abs(finding.delta_s)
-        for finding in sure
-        if finding.verdict in IN_TIME and finding.delta_s is not None
-    ]
-    tempi = [bar.tempo_bpm for bar in bars if bar.tempo_bpm is not None]
-    return Summary(
-        asked=len(sure) - counts[Verdict.EXTRA],
-        right=counts[Verdict.RIGHT],
-        wrong=counts[Verdict.WRONG],
-        missed=counts[Verdict.MISSED],
-        extra=counts[Verdict.EXTRA],
-        early=counts[Verdict.EARLY],
-        late=counts[Verdict.LATE],
-        unsure=len(findings) - len(sure),
-        evenness_ms=1e3 * float(np.median(off_s)) if off_s else None,
-        tempo_bpm=float(np.median(tempi)) if tempi else None,
-        tempo_change=_tempo_change(bars),
-    )
-
-
-def _is_sure(finding: Finding) -> bool:
-    return finding.verdict is Verdict.RIGHT or finding.confidence >= TOLD_FROM
-
-
-def _tempo_change(bars: Sequence[BarFeedback]) -> float | None:
-    """Between neighbouring bars of one take, on average."""
-    steps = [
-        abs(np.log(later.tempo_bpm / bar.tempo_bpm))
-        for bar, later in pairwise(bars)
-        if bar.tempo_bpm and later.tempo_bpm and bar.take == later.take
-    ]
-    return float(np.expm1(np.mean(steps))) if len(steps) > 1 else None
+    tally = Tally(hand)
+    for bar in bars:
+        tally.add(bar)
+    return tally.summary()
 
 
 def worst_bars(bars: Sequence[BarFeedback], count: int = WORST_BARS) -> list[BarFeedback]:

@@ -78,6 +78,7 @@ class BarFeedback:
 
     Attributes
     ----------
+    piece_id : str
     take : int
         Which go at the music: counted up at every jump, restart and long pause.
     bar_index, bar : int
@@ -91,6 +92,7 @@ class BarFeedback:
         Beats a minute, as played; None where too little was played to tell.
     """
 
+    piece_id: str
     take: int
     bar_index: int
     bar: int

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 from edge.messages import (
     Detail,
+    Feedback,
+    FeedbackKind,
+    Hand,
     NoteMessage,
     Notes,
     PedalMessage,
@@ -18,9 +21,12 @@ from edge.messages import (
     PieceCandidate,
     PieceState,
     Position,
+    Practised,
     StrikeMessage,
 )
 from edge.note import NoteState, NoteUpdate, PedalEvent, Strike
+from edge.practice.summary import Summary, summed
+from edge.practice.verdict import BarFeedback, Finding, Verdict
 
 if TYPE_CHECKING:
     from edge import following
@@ -30,6 +36,7 @@ SECONDS_DIGITS = 4
 CONFIDENCE_DIGITS = 3
 MUSIC_DIGITS = 3
 """Of beats, quarters and beats a minute."""
+MS_DIGITS = 1
 CANDIDATES = 5
 
 
@@ -150,6 +157,72 @@ def position_message(position: following.Position) -> Position:
         quarters=round(position.quarters, MUSIC_DIGITS),
         lost=position.lost,
     )
+
+
+FEEDBACK_KINDS = {
+    Verdict.WRONG: FeedbackKind.WRONG_NOTE,
+    Verdict.EXTRA: FeedbackKind.WRONG_NOTE,
+    Verdict.MISSED: FeedbackKind.MISSED,
+    Verdict.EARLY: FeedbackKind.EARLY,
+    Verdict.LATE: FeedbackKind.LATE,
+}
+HANDS = {1: Hand.RIGHT, 2: Hand.LEFT}
+
+
+def feedback_messages(bar: BarFeedback) -> list[Feedback]:
+    """What went wrong in a bar, as `feedback` carries it, and the bar itself last."""
+    of = summed([bar])
+    whole = Feedback(
+        kind=FeedbackKind.BAR,
+        piece_id=bar.piece_id,
+        bar=max(bar.bar, 0),
+        t_s=round(max(bar.t_s, 0.0), SECONDS_DIGITS),
+        take=bar.take,
+        asked=of.asked,
+        right=of.right,
+        unsure=of.unsure,
+        evenness_ms=_rounded(of.evenness_ms, MS_DIGITS),
+        tempo_bpm=_rounded(bar.tempo_bpm, MS_DIGITS),
+    )
+    return [*(_fault(finding, bar) for finding in bar.faults), whole]
+
+
+def _fault(finding: Finding, bar: BarFeedback) -> Feedback:
+    return Feedback(
+        kind=FEEDBACK_KINDS[finding.verdict],
+        piece_id=bar.piece_id,
+        bar=max(finding.bar, 0),
+        beat=round(finding.beat, MUSIC_DIGITS),
+        hand=HANDS.get(finding.hand),
+        expected_pitch_midi=finding.expected_pitch_midi,
+        played_pitch_midi=finding.played_pitch_midi,
+        delta_ms=None if finding.delta_s is None else round(1e3 * finding.delta_s, MS_DIGITS),
+        t_s=round(finding.t_s, SECONDS_DIGITS),
+        confidence=round(finding.confidence, CONFIDENCE_DIGITS),
+        take=bar.take,
+    )
+
+
+def practised_message(of: Summary) -> Practised | None:
+    """What practice found, as `session` carries it; None where nothing was compared."""
+    if of.asked == 0:
+        return None
+    return Practised(
+        asked=of.asked,
+        right=of.right,
+        wrong=of.wrong,
+        missed=of.missed,
+        extra=of.extra,
+        early=of.early,
+        late=of.late,
+        unsure=of.unsure,
+        evenness_ms=_rounded(of.evenness_ms, MS_DIGITS),
+        tempo_change=_rounded(of.tempo_change, MUSIC_DIGITS),
+    )
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def _candidate(candidate: Candidate) -> PieceCandidate:

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 from edge.following import Position
 from edge.messages import PiecePlayed, Session, SessionState
 from edge.note import Heard, NoteState, NoteUpdate, PedalEvent, Strike
+from edge.practice.summary import Tally
+from edge.practice.verdict import BarFeedback
+from edge.publish.compose import practised_message
 
 if TYPE_CHECKING:
     from edge.matching import Candidate, PieceMatch
@@ -65,6 +68,7 @@ class SessionLog:
         self._played: dict[str, _Played] = {}
         self._playing: _Played | None = None
         self._playing_since_s = 0.0
+        self._practice = Tally()
 
     @property
     def id(self) -> str:
@@ -77,7 +81,9 @@ class SessionLog:
         self._open = True
         return self._message(SessionState.NEW)
 
-    def push(self, events: Iterable[Heard | PieceMatch | Position], now_s: float) -> list[Session]:
+    def push(
+        self, events: Iterable[Heard | PieceMatch | Position | BarFeedback], now_s: float
+    ) -> list[Session]:
         """Take what was heard up to ``now_s`` seconds of the stream.
 
         Returns
@@ -92,6 +98,8 @@ class SessionLog:
             if isinstance(event, NoteUpdate):
                 if event.state is NoteState.CONFIRMED:
                     said += self._note(event.note.onset_s)
+            elif isinstance(event, BarFeedback):
+                self._practice.add(event)
             elif not isinstance(event, PedalEvent | Strike | Position):
                 self._piece(event, now_s)
         if self._open and self._notes > self._told_notes and now_s - self._told_s >= UPDATE_S:
@@ -133,12 +141,16 @@ class SessionLog:
         self._playing = None
 
     def _message(self, state: SessionState) -> Session:
+        practised = self._practice.summary()
+        accuracy = practised.accuracy
         return Session(
             id=self._id,
             state=state,
             minutes=_minutes(self._last_note_s - self._start_s) if self._notes else 0.0,
             notes=self._notes,
             pieces=tuple(self._summary(played) for played in self._played.values()),
+            accuracy=None if accuracy is None else round(accuracy, _CONFIDENCE_DIGITS),
+            practice=practised_message(practised),
             start_s=round(self._start_s, _SECONDS_DIGITS),
             stream_start_mono_ms=self._stream_start_mono_ms,
         )
