@@ -30,6 +30,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import eq
 from typing import Any
 
 import numpy as np
@@ -148,10 +149,9 @@ def answered(music: Music, pieces: Catalogue, with_parts: bool) -> Answered:
     stranger = identify(music.notes, pieces, without_works={music.work_id})
     return Answered(
         music=music,
-        right=works.same(best, music.work_id),
+        right=best == music.work_id,
         matched=answer.state is MatchState.MATCHED,
-        stranger_matched=stranger.state is MatchState.MATCHED
-        and not works.same(stranger.candidates[0].work_id, music.work_id),
+        stranger_matched=stranger.state is MatchState.MATCHED,
         parts=_parts(music, pieces) if with_parts else {},
         taken_ms=taken_ms,
     )
@@ -161,7 +161,7 @@ def _parts(music: Music, pieces: Catalogue) -> dict[str, bool]:
     """Whether each part alone would have been right."""
 
     def is_right(piece: int) -> bool:
-        return works.same(pieces.pieces[piece].work_id, music.work_id)
+        return pieces.pieces[piece].work_id == music.work_id
 
     chords = chords_of_notes(music.notes).part(slice(0, MOST_CHORDS))
     found = places(chords, pieces, places_verified(len(chords)))
@@ -227,7 +227,7 @@ def live_figures(
         known, unknown, wrong, gone_on = [], [], [], []
         chosen = [music[index] for index in rng.permutation(len(music))[: effort.live]]
         for each in _tracked(chosen, f"live, {kind}"):
-            is_right = partial(works.same, each.work_id)
+            is_right = partial(eq, each.work_id)
             told = live_naming.named(PieceTracker(pieces), each.notes, UNKNOWN_S)
             known.append(live_naming.first_right_s(told, is_right))
             wrong.append(any(not is_right(work) for _, work in told))
@@ -251,7 +251,7 @@ def live_figures(
 
 def _noticed_after_s(music: Music, before: Music, pieces: Catalogue) -> float | None:
     """How long into ``music`` it is named, if it is played right after 20 s of ``before``."""
-    if works.same(music.work_id, before.work_id):
+    if music.work_id == before.work_id:
         return None
     first_s = before.notes[0].onset_s
     head = [note for note in before.notes if note.onset_s < first_s + BEFORE_S]
@@ -259,7 +259,7 @@ def _noticed_after_s(music: Music, before: Music, pieces: Catalogue) -> float | 
     shift_s = begins_s - music.notes[0].onset_s
     tail = [replace(n, onset_s=n.onset_s + shift_s, offset_s=None) for n in music.notes]
     told = live_naming.named(PieceTracker(pieces), [*head, *tail], BEFORE_S + 1.0 + UNKNOWN_S)
-    at_s = live_naming.first_right_s(told, partial(works.same, music.work_id))
+    at_s = live_naming.first_right_s(told, partial(eq, music.work_id))
     return at_s - (begins_s - first_s)
 
 

@@ -48,9 +48,6 @@ VIENNA_WORKS = {
 }
 """Whose the four excerpts are; the German dance is in no other archive."""
 
-SAME_MUSIC: tuple[tuple[str, str, str], ...] = ()
-"""Works that ``works.csv`` keeps apart and that hold the same notes, and how that is known."""
-
 
 @dataclass(frozen=True, slots=True)
 class Music:
@@ -63,11 +60,6 @@ class Music:
     name: str
     work_id: str
     notes: tuple[NoteEvent, ...]
-
-
-def same(one: str, other: str) -> bool:
-    """Whether two work ids name the same music."""
-    return one == other
 
 
 def unpacked(name: str, archive: Path) -> Path:
