@@ -1,8 +1,10 @@
-"""The contract as others read it: JSON Schema for programs, tables for people.
+"""The contract as others read it: schemas for programs, tables and a page for people.
 
-Both are printed from the types of `edge.messages`, so that neither can say anything else::
+All are printed from the types of `edge.messages`, so that none can say anything else::
 
     python -m edge.publish.contract schema > docs/schema/sostenuto-v1.json
+    python -m edge.publish.contract asyncapi > docs/schema/asyncapi.json
+    python -m edge.publish.contract html > docs/contract.html
     python -m edge.publish.contract fields     # the tables of docs/events.md
 """
 
@@ -11,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -29,9 +31,27 @@ from edge.messages import (
     message_classes,
 )
 
+Document = dict[str, Any]
 
-def schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of every message: one definition each, named as its class.
+
+@dataclass(frozen=True, slots=True)
+class Schemas:
+    """JSON Schema of everything that is published or asked.
+
+    Attributes
+    ----------
+    definitions : dict
+        Every class by its name.
+    commands : dict
+        Of every command what its ``value`` and the ``data`` of its answer may be.
+    """
+
+    definitions: dict[str, Document]
+    commands: dict[str, tuple[Document, Document]]
+
+
+def schemas_of_all(ref_template: str) -> Schemas:
+    """The JSON Schema (2020-12) of every class; ``ref_template`` says how one refers to another.
 
     The envelope is required although the classes have defaults for it: a program leaves it
     to the publisher, a subscriber always finds it.
@@ -39,8 +59,8 @@ def schema() -> dict[str, Any]:
     classes = message_classes()
     asked = [kind for each in COMMANDS.values() for kind in (each.value, each.answer)]
     typed = [type(None) if kind is None else kind for kind in asked]
-    schemas, definitions = msgspec.json.schema_components(
-        [*typed, *classes], ref_template="#/$defs/{name}"
+    found, definitions = msgspec.json.schema_components(
+        [*typed, *classes], ref_template=ref_template
     )
     envelope = list(Envelope.__struct_fields__)
     for kind in classes:
@@ -50,6 +70,14 @@ def schema() -> dict[str, Any]:
             for name in envelope:
                 if name != "v":
                     definition["properties"][name].pop("default", None)
+    values, answers = found[: len(asked) : 2], found[1 : len(asked) : 2]
+    commands = dict(zip(COMMANDS, zip(values, answers, strict=True), strict=True))
+    return Schemas(dict(sorted(definitions.items())), commands)
+
+
+def schema() -> Document:
+    """The JSON Schema of every message: one definition each, named as its class."""
+    schemas = schemas_of_all("#/$defs/{name}")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"Sostenuto, MQTT version {VERSION}",
@@ -67,12 +95,10 @@ def schema() -> dict[str, Any]:
             for topic in TOPICS.values()
         },
         "x-commands": {
-            each.name: {"description": each.meaning, "value": value, "data": answer}
-            for each, value, answer in zip(
-                COMMANDS.values(), schemas[::2], schemas[1::2], strict=False
-            )
+            name: {"description": COMMANDS[name].meaning, "value": value, "data": answer}
+            for name, (value, answer) in schemas.commands.items()
         },
-        "$defs": dict(sorted(definitions.items())),
+        "$defs": schemas.definitions,
     }
 
 
@@ -176,7 +202,7 @@ def tables() -> str:
 def command_table() -> str:
     """What can be asked, a row each."""
     rows = [
-        f"| `{c.name}` | {_carried(c.value)} | {_carried(c.answer)} | {c.meaning} |\n"
+        f"| `{c.name}` | {carried(c.value)} | {carried(c.answer)} | {c.meaning} |\n"
         for c in COMMANDS.values()
     ]
     return "| command | `value` | `data` | what it does |\n| --- | --- | --- | --- |\n" + "".join(
@@ -184,20 +210,31 @@ def command_table() -> str:
     )
 
 
-def _carried(hint: Any) -> str:
+def carried(hint: Any) -> str:
+    """What a command carries, as `docs/events.md` writes it."""
     return "null" if hint is None else _type_name(hint)
 
 
 def main(arguments: list[str]) -> int:
-    """Print the JSON Schema (``schema``) or the tables of the documentation (``fields``)."""
-    if arguments == ["schema"]:
-        sys.stdout.write(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n")
-    elif arguments == ["fields"]:
-        sys.stdout.write(tables())
-    else:
-        sys.stderr.write("usage: python -m edge.publish.contract schema | fields\n")
+    """Print the contract in one of its forms."""
+    from edge.publish.asyncapi import asyncapi
+    from edge.publish.contract_page import page
+
+    forms: dict[str, Callable[[], str]] = {
+        "schema": lambda: _json(schema()),
+        "asyncapi": lambda: _json(asyncapi()),
+        "html": page,
+        "fields": tables,
+    }
+    if len(arguments) != 1 or arguments[0] not in forms:
+        sys.stderr.write(f"usage: python -m edge.publish.contract {' | '.join(forms)}\n")
         return 2
+    sys.stdout.write(forms[arguments[0]]())
     return 0
+
+
+def _json(document: Document) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
