@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -20,6 +20,7 @@ from edge.messages import (
     EventKind,
     EventMessage,
     Health,
+    HistoryNotes,
     Info,
     Notes,
     Piece,
@@ -304,6 +305,25 @@ def test_a_fault_is_told_at_once_and_then_counted() -> None:
     faults.add(EventKind.DEVICE_LOST, "gone")
     assert [f.kind for f in faults.take_due(12.0)] == [EventKind.DEVICE_LOST]
     assert faults.counts["overrun"] == 4
+
+
+class EndsWhatItHears(OneNotePerBlock):
+    """A recogniser whose notes are over a block later."""
+
+    def push(self, block: Block | MidiBlock) -> list[Event]:
+        (struck,) = super().push(block)
+        assert isinstance(struck, NoteUpdate)
+        over = replace(struck.note, offset_s=struck.note.onset_s + 0.02)
+        return [struck, NoteUpdate(struck.id, NoteState.ENDED, over)]
+
+
+def test_every_note_that_ended_is_in_the_history_under_its_session() -> None:
+    run = listen(ListSource([block(i) for i in range(250)]), EndsWhatItHears())
+    batches = [m for m in run.of("history/notes") if isinstance(m, HistoryNotes)]
+    assert [note.id for batch in batches for note in batch.notes] == list(range(1, 251))
+    assert 2 < len(batches) < 10  # two seconds in each
+    (session_id,) = {m.id for m in run.of("session") if isinstance(m, Session)}
+    assert {batch.session_id for batch in batches} == {session_id}
 
 
 def test_what_was_heard_before_a_device_was_lost_is_told_at_once() -> None:

@@ -97,7 +97,6 @@ def alike(payload: bytes) -> int:
 class _Head(msgspec.Struct):
     boot: str
     seq: int
-    historical: bool
 
 
 @dataclass
@@ -106,7 +105,6 @@ class Seen:
 
     content: dict[Key, int] = field(default_factory=dict)
     repeats: int = 0
-    unmarked_repeats: int = 0
     changed: int = 0
 
 
@@ -133,14 +131,14 @@ class Dashboard:
             return
         head = msgspec.json.decode(message.payload, type=_Head)
         key = (head.boot, message.topic.split("/", 3)[3], head.seq)
-        print_ = alike(message.payload)
+        content = alike(message.payload)
         with self._lock:
             before = self.seen.content.get(key)
             if before is None:
-                self.seen.content[key] = print_
+                self.seen.content[key] = content
                 return
             self.seen.repeats += 1
-            self.seen.changed += before != print_
+            self.seen.changed += before != content
 
     def missing(self, boot: str, name: str, last_seq: int) -> list[int]:
         """Numbers up to ``last_seq`` that never came."""
