@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import sqlite3
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -584,3 +586,60 @@ def test_whatever_happens_what_was_on_the_card_is_delivered_or_named(tmp_path_fa
     assert promised <= delivered | missing
     assert len(piano.lanes) == 0
     piano.pull_the_plug()
+
+
+@pytest.fixture
+def small_card(tmp_path) -> Iterator[Path]:
+    """A file system of half a MiB of its own, where this user may mount one."""
+    place = tmp_path / "card"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_card_that_others_fill_is_lived_with_until_they_make_room(small_card):
+    piano = Start(small_card / "state")
+    piano.make("session")
+    piano.wait(0.0)
+    ballast = small_card / "holiday.mov"
+    with suppress(OSError), ballast.open("wb") as film:
+        while True:
+            film.write(bytes(4096))
+            film.flush()
+    for _ in range(40):
+        piano.make("history/notes")
+        piano.wait(0.2)
+    assert [e.kind for e in piano.events] == ["outbox_failed"]
+    assert len(piano.deliver()) == 41
+    for _ in range(40):
+        piano.make("history/notes")
+    ballast.unlink()
+    piano.wait(RETRY_S)
+    piano.wait(0.2)
+    assert [e.kind for e in piano.events] == ["outbox_failed", "outbox_recovered"]
+    assert piano.outbox.kept == 40
+    assert piano.drops.total == 0
+    piano.pull_the_plug()
+
+
+def test_a_card_that_becomes_read_only_is_lived_with_until_it_is_not(small_card):
+    piano = Start(small_card / "state")
+    piano.make("session")
+    piano.wait(0.0)
+    piano.outbox.keep(piano.stamp(), closing=True)
+    remount = ["mount", "-o", "remount,ro", str(small_card)]
+    subprocess.run(remount, check=True)
+    again = Start(small_card / "state", "second")
+    again.make("session")
+    assert again.deliver() == ["second session 0"]
+    assert [e.kind for e in again.events] == ["outbox_failed"]
+    again.make("session")
+    remount[2] = "remount,rw"
+    subprocess.run(remount, check=True)
+    again.wait(RETRY_S)
+    assert "first session 0 h" in again.deliver()
+    assert [e.kind for e in again.events] == ["outbox_failed", "outbox_recovered"]
+    again.pull_the_plug()
