@@ -56,7 +56,7 @@ def _list(sittings: list[Sitting], *, as_json: bool) -> None:
         return
     for each in sittings:
         when = datetime.fromtimestamp(each.start_ms / 1e3).astimezone()
-        unsure = "" if each.clock == "ntp" else " (clock not set)"
+        unsure = " (clock not set)" if each.clock == "unsynced" else ""
         pieces = ", ".join(piece.title for piece in each.session.pieces)
         console.out(
             f"{when:%Y-%m-%d %H:%M}{unsure}  {each.session.minutes:6.1f} min  "
