@@ -1,0 +1,104 @@
+// The settings' page: behind the device's own password, which opens a session in a cookie that
+// scripts cannot read. What is changed is sent as JSON, which no other site's form can send.
+
+import { byId, element } from './dom.js';
+
+const tell = (text) => { byId('settings-note').textContent = text; };
+
+async function call(method, path, body) {
+  try {
+    const answer = await fetch(`api/${path}`, {
+      method,
+      headers: body === undefined ? {} : { 'Content-Type': 'application/json' },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+    return { ok: answer.ok, status: answer.status, ...(await answer.json()) };
+  } catch {
+    return { ok: false, status: 0, error: 'the device does not answer' };
+  }
+}
+
+function show(open) {
+  byId('login').hidden = open;
+  byId('settings-form').hidden = !open;
+}
+
+async function load() {
+  const answer = await call('GET', 'settings');
+  show(answer.ok);
+  if (!answer.ok) {
+    tell(answer.error);
+    byId('login').hidden = answer.status !== 401;
+    return false;
+  }
+  tell('What you keep here holds from the next start of the piano’s ear.');
+  const { settings, microphones, password_kept: kept } = answer;
+  const names = ['', ...new Set([settings.mic, ...microphones].filter(Boolean))];
+  byId('set-mic').replaceChildren(...names.map((name) =>
+    element('option', { value: name, selected: name === (settings.mic ?? '') ? '' : null }, name || 'the system’s input')));
+  byId('set-broker').value = settings.broker ?? '';
+  byId('set-ca').value = settings.broker_ca ?? '';
+  byId('set-password').value = '';
+  byId('set-password-help').textContent = kept
+    ? 'One is kept; leave this empty to go on with it.'
+    : 'None is kept. It goes into a file that only the device’s own user can read.';
+  return true;
+}
+
+const filled = () => ({
+  mic: byId('set-mic').value || null,
+  broker: byId('set-broker').value.trim() || null,
+  broker_password: byId('set-password').value || null,
+  broker_ca: byId('set-ca').value.trim() || null,
+});
+
+async function test() {
+  const button = byId('test');
+  button.disabled = true;
+  const stages = byId('stages');
+  stages.replaceChildren(element('li', {}, '', '', 'Trying …'));
+  const answer = await call('POST', 'connection-test', filled());
+  button.disabled = false;
+  const rows = answer.ok ? answer.stages : [{ name: '', passed: false, text: answer.error }];
+  stages.replaceChildren(...rows.map(({ name, passed, text }) => {
+    const word = passed === null ? 'left out' : passed ? 'passed' : 'failed';
+    const sign = { passed: '✓', failed: '✗', 'left out': '–' }[word];
+    return element('li', { 'data-stage': name },
+      element('span', { class: word, role: 'img', 'aria-label': word }, sign),
+      element('strong', {}, name),
+      element('span', {}, text));
+  }));
+}
+
+/** Wires the page; `restart()` asks the piano for it, `opened()` is told of a login. */
+export function settingsPage({ restart, opened }) {
+  byId('login').addEventListener('submit', async (event) => {
+    event.preventDefault();
+    const answer = await call('POST', 'login', { password: byId('login-password').value });
+    byId('login-password').value = '';
+    if (!answer.ok) {
+      tell(answer.error);
+      byId('login-password').focus();
+      return;
+    }
+    opened();
+    if (await load()) byId('set-mic').focus();
+  });
+  byId('settings-form').addEventListener('submit', async (event) => {
+    event.preventDefault();
+    const answer = await call('PUT', 'settings', filled());
+    if (answer.ok) await load();
+    tell(answer.ok ? 'Kept. It holds from the next start of the piano’s ear.' : answer.error);
+  });
+  byId('test').addEventListener('click', test);
+  byId('restart').addEventListener('click', async () => {
+    const answer = await restart();
+    tell(answer?.status === 'ok' ? 'It restarts.' : (answer?.error ?? 'there is no way to the piano now'));
+  });
+  byId('logout').addEventListener('click', async () => {
+    await call('POST', 'logout', {});
+    await load();
+  });
+  addEventListener('hashchange', () => { if (location.hash === '#settings') load(); });
+  if (location.hash === '#settings') load();
+}
