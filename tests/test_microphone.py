@@ -217,6 +217,33 @@ def test_a_microphone_pulled_out_is_told_looked_for_and_heard_again_in_its_place
     assert 0.35 * STREAM_RATE_HZ < block.start_sample <= away
 
 
+def test_a_microphone_that_was_given_back_is_opened_again_where_the_clock_says() -> None:
+    audio = FakeAudio(["Mic"])
+    source = opened(audio)
+    audio.streams[0].play(np.full(160, 0.1, np.float32))
+    first = next_block(source.items())
+    source.close()
+    assert not audio.streams[0].active
+    time.sleep(0.3)
+    again = source.items()
+    playing = threading.Thread(target=_play_when_open, args=(audio, 2))
+    playing.start()
+    second = next_block(again)
+    playing.join(5.0)
+    away_samples = second.start_sample - first.end_sample
+    assert 0.2 * STREAM_RATE_HZ < away_samples < 5 * STREAM_RATE_HZ
+    source.close()
+    assert not audio.streams[1].active
+
+
+def _play_when_open(audio: FakeAudio, streams: int) -> None:
+    until_s = time.monotonic() + 5.0
+    while len(audio.streams) < streams and time.monotonic() < until_s:
+        time.sleep(0.005)
+    time.sleep(0.05)
+    audio.streams[-1].play(np.full(160, 0.1, np.float32))
+
+
 def test_a_stopped_source_ends_while_its_microphone_is_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
