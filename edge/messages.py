@@ -417,6 +417,7 @@ class Piece(Envelope, frozen=True, kw_only=True):
         float | None, about("Where in the score it was begun, at the score's tempo.", "s")
     ] = None
     bar: Annotated[Bar | None, about("Where in the score it was begun.", "bar")] = None
+    bars: Annotated[Positive | None, about("Bars of the score; null if unknown.", "bars")] = None
     candidates: Annotated[
         tuple[PieceCandidate, ...], about("The best five, best first, in any state.", max_length=5)
     ] = ()

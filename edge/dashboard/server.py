@@ -44,7 +44,7 @@ COOKIE = "sostenuto"
 PATIENCE_S = 10.0
 """A browser that says nothing for so long is hung up on."""
 
-MOST_CONNECTIONS = 48
+MOST_CONNECTIONS = 96
 MOST_BRIDGES = 16
 MOST_BODY_BYTES = 16 * 1024
 

@@ -215,4 +215,6 @@ def _chosen(catalogue: Catalogue, piece_id: str) -> Candidate:
             f"no piece {piece_id!r} among the catalogue's {len(known)}: {meant}"
         ) from None
     piece = pack.pieces[number]
-    return Candidate(piece_id, piece.work_id, piece.title, piece.composer, 1.0, 0.0, 1, 1.0, 0)
+    return Candidate(
+        piece_id, piece.work_id, piece.title, piece.composer, 1.0, 0.0, 1, 1.0, 0, piece.bars
+    )

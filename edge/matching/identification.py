@@ -175,6 +175,7 @@ def _candidate(
         bar=score.bar_at(float(score.onset_quarters[start])),
         tempo_ratio=_tempo_ratio(chords, score, score_chord),
         transposition=verified.transposition,
+        bars=piece.bars,
     )
 
 

@@ -36,6 +36,8 @@ class Candidate:
         Speed of the playing, as a multiple of the score's tempo.
     transposition : int
         Semitones that the playing lies above the score.
+    bars : int
+        Bars of the score; 0 if unknown.
     """
 
     piece_id: str
@@ -47,6 +49,7 @@ class Candidate:
     bar: int
     tempo_ratio: float
     transposition: int
+    bars: int = 0
 
 
 @dataclass(frozen=True, slots=True)

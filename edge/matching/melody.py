@@ -574,6 +574,7 @@ def _candidate(
         bar=score.bar_at(float(score.onset_quarters[first])),
         tempo_ratio=score_s / max(sung_s, 1e-3),
         transposition=round(sung.offset_semitones),
+        bars=piece.bars,
     )
 
 

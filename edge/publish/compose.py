@@ -137,6 +137,7 @@ def piece_message(match: PieceMatch, last: Candidate | None = None) -> Piece:
         transposition=known.transposition,
         start_s=round(known.start_s, SECONDS_DIGITS),
         bar=known.bar,
+        bars=known.bars or None,
         candidates=candidates,
     )
 

@@ -111,7 +111,6 @@ async function begin() {
     onState: (state, why) => {
       link = { state, why };
       touch('link');
-      if (state === 'open') askForHistory();
     },
     onMessage: ({ topic, payload, retain }) => {
       const name = topic.slice(root.length);
@@ -127,7 +126,8 @@ async function begin() {
       }
       const changed = picture.take(name, document, { retain, arrived_ms: performance.now() });
       touch(changed);
-      if (changed === 'session' && document.state === 'end') askForHistory();
+      const isBack = changed === 'availability' && picture.available;
+      if (isBack || (changed === 'session' && document.state === 'end')) askForHistory();
     },
   });
   asker = new Asker((name, body) => mqtt.publish(`${root}cmd/${name}`, JSON.stringify(body)));
@@ -135,7 +135,7 @@ async function begin() {
 }
 
 async function askForHistory() {
-  showHistory(await asker.ask('history', { what: 'sessions', limit: 50 }));
+  if (asker !== null) showHistory(await asker.ask('history', { what: 'sessions', limit: 50 }));
 }
 
 byId('ear-switch').addEventListener('click', async () => {
@@ -160,6 +160,7 @@ function turn() {
     if (`page-${each.hash.slice(1)}` === page.id) each.setAttribute('aria-current', 'page');
     else each.removeAttribute('aria-current');
   });
+  if (page.id === 'page-history') askForHistory();
 }
 addEventListener('hashchange', () => {
   turn();

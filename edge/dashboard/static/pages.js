@@ -106,18 +106,28 @@ export function showPractice(picture) {
   const bars = [...practice.keys()].sort((a, b) => a - b);
   const known = piece !== null && piece.state !== 'searching';
   say('practice-piece', known
-    ? `${piece.title}. Each tile is a bar that was played; the number below counts what to look at.`
+    ? `${piece.title}. A tile is a bar as it was played last: how many of its notes were as written.`
     : 'As soon as the piece is known, its bars are collected here.');
   const tiles = byId('practice-bars');
   const before = new Map([...tiles.children].map((tile) => [Number(tile.dataset.bar), tile]));
-  tiles.replaceChildren(...bars.map((bar) => barTile(before.get(bar) ?? newTile(bar, picture), practice.get(bar))));
-  const chosen = practice.has(chosenBar) ? [chosenBar] : bars;
-  const faults = chosen.flatMap((bar) => practice.get(bar)).slice(-40);
-  say('practice-bar', practice.has(chosenBar) ? `Bar ${chosenBar}` : 'What to look at');
-  const rows = faults.map((fault) =>
-    element('li', {}, element('span', {}, inWords(fault)), element('small', {}, `bar ${fault.bar}`)));
+  tiles.replaceChildren(...bars.map((bar) =>
+    barTile(before.get(bar) ?? newTile(bar, picture), practice.get(bar), picture.position?.bar)));
+  const chosen = practice.has(chosenBar);
+  say('practice-bar', chosen ? `Bar ${chosenBar}` : 'What to look at');
+  say('practice-sum', chosen ? barInWords(practice.get(chosenBar).sum) : '');
+  const faults = (chosen ? [chosenBar] : bars).flatMap((bar) => practice.get(bar).faults);
+  const rows = faults.map((fault) => element('li', {},
+    element('span', {}, inWords(fault)), element('small', {}, chosen ? '' : `bar ${fault.bar}`)));
   const nothing = bars.length ? 'Nothing went wrong here.' : 'Nothing yet.';
   byId('practice-list').replaceChildren(...(rows.length ? rows : [element('li', {}, nothing)]));
+}
+
+function barInWords(sum) {
+  if (sum === null || !sum.asked) return '';
+  const facts = [`${sum.right} of ${sum.asked} notes as written`];
+  if (sum.tempo_bpm !== null) facts.push(`${Math.round(sum.tempo_bpm)} beats a minute`);
+  if (sum.evenness_ms !== null) facts.push(`even within ${Math.round(sum.evenness_ms)} ms`);
+  return facts.join(' · ');
 }
 
 function newTile(bar, picture) {
@@ -130,14 +140,17 @@ function newTile(bar, picture) {
   return element('li', { 'data-bar': bar }, button);
 }
 
-function barTile(tile, faults) {
+function barTile(tile, { faults, sum }, here) {
   const button = tile.firstElementChild;
   const bar = Number(tile.dataset.bar);
-  const words = faults.length ? String(faults.length) : 'clean';
+  const judged = sum !== null && sum.asked > 0;
+  const verdict = faults.length ? 'faulty' : judged ? 'clean' : 'unjudged';
+  const words = judged ? `${sum.right} of ${sum.asked}` : faults.length ? String(faults.length) : '–';
   button.lastElementChild.textContent = words;
-  button.toggleAttribute('data-wrong', faults.length > 0);
+  button.dataset.verdict = verdict;
   button.setAttribute('aria-pressed', String(bar === chosenBar));
-  button.setAttribute('aria-label', `Bar ${bar}, ${faults.length ? `${words} to look at` : words}`);
+  button.setAttribute('aria-label', `Bar ${bar}, ${judged ? `${words} notes as written` : verdict}`);
+  tile.toggleAttribute('data-here', bar === here);
   return tile;
 }
 
@@ -162,7 +175,8 @@ export function showHistory(answer) {
 
 function sitting({ t, clock, minutes: long, notes, accuracy, pieces }) {
   const began = new Date(t);
-  const when = clock === 'unsynced' ? 'time unknown' : `${day.format(began)}, ${hour.format(began)}`;
+  const about = clock === 'unsynced' ? 'about ' : '';
+  const when = `${about}${day.format(began)}, ${hour.format(began)}`;
   const titles = [...new Set(pieces.map((piece) => piece.title))];
   const facts = [minutes(long), `${notes} notes`];
   if (accuracy !== null) facts.push(`${Math.round(100 * accuracy)} % as written`);

@@ -155,8 +155,7 @@ export class Picture {
       const began_s = document.t_s - ((document.beat - 1) * 60) / document.tempo_bpm;
       this.bars.push({ bar: document.bar, t_s: began_s });
     }
-    if (!document.lost) this.#visit(document.piece_id, document.bar);
-    return 'position';
+    return before?.bar === document.bar && before.lost === document.lost ? null : 'position';
   }
 
   #name(document) {
@@ -171,17 +170,26 @@ export class Picture {
     return 'session';
   }
 
-  #visit(piece_id, bar) {
+  /** What is collected of a bar the last time it was played: `{take, faults, sum}`. */
+  #passOf({ piece_id, bar, take }) {
     if (this.practised !== piece_id) {
       this.practised = piece_id;
       this.practice = new Map();
     }
-    if (!this.practice.has(bar)) this.practice.set(bar, []);
-    return this.practice.get(bar);
+    const before = this.practice.get(bar);
+    if (before?.take === take && before.sum === null) return before;
+    const pass = { take, faults: [], sum: null };
+    this.practice.set(bar, pass);
+    return pass;
   }
 
   #correct(document) {
-    this.#visit(document.piece_id, document.bar).push(document);
+    const pass = this.#passOf(document);
+    if (document.kind === 'bar') {
+      pass.sum = document;
+      return 'feedback';
+    }
+    pass.faults.push(document);
     if (document.kind === 'wrong_note') {
       for (const note of this.notes.values()) {
         const same = note.pitch_midi === document.played_pitch_midi;
