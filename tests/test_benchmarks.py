@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks import note_accuracy, places, provisional, readme, table
+from benchmarks import feedback, note_accuracy, places, provisional, readme, table
 from benchmarks.__main__ import compare_speed
 from benchmarks.delay import Confirmed, delays_s
 from benchmarks.identification import FEWEST_ONSETS, Share, windows
@@ -17,7 +17,9 @@ from benchmarks.works import Music
 from edge.audio.block import STREAM_RATE_HZ
 from edge.midi import read_midi
 from edge.note import NoteEvent
+from edge.practice import ExpectedNotes
 from tests.pianos import write_piano
+from tests.tunes import made_up_score
 from training.evaluation import NoteScores, score_notes
 from training.hearing import Hearing, Recording
 from training.peers import BASIC_PITCH
@@ -183,3 +185,20 @@ def test_following_is_a_column_for_each_way_to_listen_and_a_peer_only_where_it_i
     assert title == "Which bar: human performances"
     assert columns == ["as played"]
     assert {label: cells for label, cells, _ in lines}["followed within 100 ms"] == ["0.950"]
+
+
+def test_mistakes_that_are_put_in_are_found_again_and_nothing_else_is() -> None:
+    score = made_up_score(seed=3)
+    expected = ExpectedNotes.of_score(score)
+    rows = zip(expected.onset_s, expected.pitch_midi, strict=True)
+    notes = tuple(feedback.Played(float(s), int(p), i) for i, (s, p) in enumerate(rows))
+    faultless = feedback.Performance("made up", score, expected, notes)
+    told = feedback.told(faultless, feedback.as_played(faultless))
+    untouched = feedback.judged(faultless, told)
+    spoilt = feedback.with_mistakes(faultless, np.random.default_rng(2))
+    counts = feedback.judged(spoilt, feedback.told(spoilt, feedback.as_played(spoilt)))
+    found = feedback.summed(counts, untouched)
+    assert found["all"]["put_in"] == 20
+    assert found["all"]["told_at_all"] > 0.9
+    assert found["all"]["false_alarms"] < 0.02
+    assert found["all"]["false_alarms_otherwise"] == 0

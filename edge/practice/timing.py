@@ -27,7 +27,7 @@ OUT_OF_TIME_S = 0.08
 """From here on a note is early or late. Listeners notice displacements of 6 % of an interval
 at best (Friberg & Sundberg, JASA 1995); hands lie 30 ms apart without meaning to. Chosen on
 scores that may train: ``python -m benchmarks.feedback --perturbed``."""
-APART_S = 0.07
+APART_S = 0.06
 """The same among the notes of one chord, which need no line to be compared."""
 TOGETHER_S = 0.04
 AGREED_SHARE = 3.0
@@ -46,7 +46,7 @@ ONE_SIDED = 0.35
 STRETCH_S = 4.0
 """Chords further away than this, as written, say nothing of the tempo here."""
 ROLL_S = 0.04
-MOST_OF_A_ROLL = 0.7
+MOST_OF_A_ROLL = 0.6
 """Rolled: spread by more than ``ROLL_S``, and no single step makes up more of it than this."""
 
 
