@@ -54,6 +54,13 @@ peers: ## Basic Pitch and parangonar into .peers/: bench then measures them besi
 	@scripts/setup.sh test
 	@scripts/peers.sh
 
+.PHONY: contract
+contract: ## the MQTT contract's schemas and page, printed from its types
+	@scripts/setup.sh test
+	$(BIN)/python -m edge.publish.contract schema > docs/schema/sostenuto-v1.json
+	$(BIN)/python -m edge.publish.contract asyncapi > docs/schema/asyncapi.json
+	$(BIN)/python -m edge.publish.contract html > docs/contract.html
+
 .PHONY: wheel
 wheel: ## the distribution, in dist/
 	@scripts/setup.sh test

@@ -196,6 +196,21 @@ def test_nobody_there_and_a_refused_login_are_one_line(locked_mosquitto, monkeyp
         Dashboard(url, topics=("cmd/+",))
 
 
+def test_a_piano_answers_through_either_broker(broker, tmp_path) -> None:
+    desk = CommandDesk("parlour")
+    identity = f"test-{os.getpid()}-{time.monotonic_ns()}"
+    publisher = Publisher(broker.address, "parlour", identity=identity, guests=[desk])
+    publisher.start(require_connection_s=20.0)
+    made = Parlour(tmp_path, publisher, desk)
+    worker = threading.Thread(target=made.run)
+    worker.start()
+    with Dashboard(broker.address, device="parlour") as house:
+        assert house.ask("parlour", "listen", False).kept
+        assert house.ask("parlour", "restart") is None
+    worker.join(10.0)
+    assert made.report.restart
+
+
 @pytest.fixture
 def parlour(mosquitto, piano, tmp_path) -> Iterator[Parlour]:
     """A piano in the parlour that listens and obeys, over the real broker."""

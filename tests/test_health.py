@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import statistics
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,6 +80,21 @@ def test_a_board_is_read_as_far_as_it_speaks(tmp_path):
     assert board.memory_bytes == 1024 * 1024
     assert board.disk_free_bytes is not None
     assert board.disk_free_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("word", "held_back"),
+    [
+        ("0\n", ()),
+        ("1\n", ("under_voltage",)),
+        ("50005\n", ("under_voltage", "throttled")),
+        ("f000a\n", ("frequency_capped", "soft_temperature_limit")),
+        ("nonsense", None),
+    ],
+)
+def test_what_a_raspberry_pi_says_of_this_moment_is_read(tmp_path, word, held_back):
+    (tmp_path / "get_throttled").write_text(word)
+    assert read_board(tmp_path, throttled=tmp_path / "get_throttled").throttling == held_back
 
 
 def test_a_board_that_says_nothing_gives_nulls(tmp_path):

@@ -351,6 +351,13 @@ def test_a_device_that_is_back_recovers_and_then_runs(monkeypatch) -> None:
     assert states == ["running", "lost", "recovering", "running", "off"]
 
 
+def test_whoever_watches_is_told_how_it_is_and_nothing_more_is_published() -> None:
+    vitals: list[Health] = []
+    run = listen(ListSource([block(i) for i in range(5)]), on_vitals=vitals.append)
+    assert [v.audio for v in vitals] == ["running"]
+    assert [m.audio for m in run.of("health") if isinstance(m, Health)] == ["running", "off"]
+
+
 def test_messages_are_stamped_in_the_order_of_time() -> None:
     run = listen(ListSource([block(i) for i in range(10)]))
     for before, after in pairwise(message.mono_ms for _, message in run.said):

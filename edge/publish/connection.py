@@ -12,6 +12,7 @@ no command comes through any more. The broker's own `message_size_limit` is the 
 from __future__ import annotations
 
 import contextlib
+import logging
 import selectors
 import socket
 import ssl
@@ -28,6 +29,8 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edge.errors import BrokerError, UsageError
 from edge.messages import Availability
 from edge.publish.address import BrokerAddress
+
+log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
 """How long a broker may take to answer the network and then the login; paho's own value."""
@@ -112,7 +115,7 @@ class Connection:
 
     Parameters
     ----------
-    will_topic : str
+    will_topic : str or None
         Where the broker says ``offline`` when this connection breaks without a farewell.
     waker : Waker
         Ends the wait in `service` when there is something to send.
@@ -127,7 +130,7 @@ class Connection:
         address: BrokerAddress,
         client_id: str,
         protocol: MQTTProtocolVersion,
-        will_topic: str,
+        will_topic: str | None,
         waker: Waker,
         on_acknowledged: Callable[[int, str | None], None],
         on_message: Callable[[str, bytes, bool], None] | None = None,
@@ -154,13 +157,15 @@ class Connection:
             self._client.ws_set_options(path=address.path)
         self._client.connect_timeout = CONNECT_TIMEOUT_S
         self._client.max_inflight_messages_set(WINDOW)
-        self._client.will_set(will_topic, Availability.OFFLINE.encode(), qos=1, retain=True)
+        if will_topic is not None:
+            self._client.will_set(will_topic, Availability.OFFLINE.encode(), qos=1, retain=True)
         if address.username is not None:
             self._client.username_pw_set(address.username, address.password)
         self._client.on_connect = self._connected
         self._client.on_disconnect = self._disconnected
         self._client.on_publish = self._published
         self._client.on_message = self._received
+        self._client.on_subscribe = self._subscribed
 
     def open(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         """Connect and log in.
@@ -182,7 +187,7 @@ class Connection:
         except UsageError as error:
             raise BrokerError(f"broker {self._address}: {error}") from None
         except (OSError, UnicodeError) as error:
-            raise BrokerError(f"broker {self._address}: {_network_trouble(error)}") from None
+            raise BrokerError(f"broker {self._address}: {network_trouble(error)}") from None
         if self._client.socket() is None:
             self._judge_login()
         self._inner_socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -206,7 +211,7 @@ class Connection:
     def _judge_login(self) -> None:
         if self._connack is None:
             if self._tls_faults:
-                trouble = _network_trouble(self._tls_faults[-1])
+                trouble = network_trouble(self._tls_faults[-1])
                 raise BrokerError(f"broker {self._address}: {trouble}")
             raise ProtocolRefusedError(
                 f"broker {self._address}: hangs up at the greeting; "
@@ -327,6 +332,18 @@ class Connection:
             broke_off = reason.value == _UNSPECIFIED
             self._lost = "it broke off" if broke_off else f"{reason}{hint}"
 
+    def _subscribed(
+        self, _client: Any, _userdata: Any, _mid: int, reasons: list[ReasonCode], _properties: Any
+    ) -> None:
+        refused = [str(reason) for reason in reasons if reason.is_failure]
+        if refused:
+            log.warning(
+                "broker %s: lets nothing through to this device (%s), so no command will come; "
+                "give its account the right to read its cmd topics",
+                self._address,
+                refused[0],
+            )
+
     def _received(self, _client: Any, _userdata: Any, message: paho.MQTTMessage) -> None:
         if self._on_message is not None:
             self._on_message(message.topic, bytes(message.payload), message.retain)
@@ -371,7 +388,7 @@ _EXPIRED, _NOT_YET_VALID = 10, 9  # X509_V_ERR_ of OpenSSL, as below
 _OTHER_NAME = (62, 64)
 
 
-def _network_trouble(error: OSError | UnicodeError) -> str:
+def network_trouble(error: OSError | UnicodeError) -> str:
     """An operating system's error in words that say what to do."""
     if isinstance(error, socket.gaierror | UnicodeError):
         return "no such host; check its name and the network"
