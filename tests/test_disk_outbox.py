@@ -503,6 +503,26 @@ def test_messages_that_came_before_the_card_could_be_read_follow_those_on_it(sta
     assert again.deliver() == [*(f"first session {i} h" for i in range(5)), "second session 0 h"]
 
 
+def test_broker_and_card_lost_together_leave_nothing_unsent(start):
+    piano = start()
+    for _ in range(200):
+        piano.make("event")
+    piano.wait(0.0)
+    again = start("second")
+    again.make("session")
+    again.wait(0.2)
+    on_their_way = again.send()
+    assert len(on_their_way) == DRAIN_BURST + 1
+    again.outbox._fail("the card came loose")
+    again.lose_broker()
+    again.make("session")
+    again.wait(RETRY_S)
+    delivered = again.deliver()
+    assert {f"first event {i} h" for i in range(200)} <= set(delivered)
+    assert sum(line.startswith("second session") for line in delivered) == 2
+    assert len(again.lanes) == 0
+
+
 def test_two_listeners_do_not_share_an_outbox(start, tmp_path):
     piano = start()
     piano.make("session")
@@ -516,7 +536,9 @@ def test_two_listeners_do_not_share_an_outbox(start, tmp_path):
 
 STEPS = st.one_of(
     st.sampled_from(sorted(MESSAGES)),
-    st.sampled_from(["connect", "lose", "send", "acknowledge one", "wait", "long wait", "plug"]),
+    st.sampled_from(
+        ["connect", "lose", "send", "acknowledge one", "wait", "long wait", "plug", "card"]
+    ),
 )
 
 
@@ -570,7 +592,10 @@ def test_whatever_happens_what_was_on_the_card_is_delivered_or_named(tmp_path_fa
             piano.wait(0.2)
         elif step == "long wait":
             piano.wait(100.0)
+        elif step == "card":
+            piano.outbox._fail("the card came loose")
         elif step == "plug":
+            piano.wait(RETRY_S)
             piano.wait(0.2)
             promised |= {
                 (piano.boot, n, i) for n, last in piano.seq.items() for i in range(last + 1)

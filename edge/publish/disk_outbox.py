@@ -628,7 +628,8 @@ class DiskOutbox:
     def rewind(self) -> None:
         again = sorted(self._on_its_way.values(), reverse=True, key=lambda item: item[0])
         for number, entry in again:
-            if self._store is None or number in self._pending:
+            behind = number < self._behind_end  # the card has it, when it is back
+            if number in self._pending or (self._store is None and not behind):
                 self._fresh.appendleft((number, entry))
         self._on_its_way.clear()
         self._look_behind()
