@@ -284,7 +284,7 @@ def test_a_listener_goes_on_while_another_program_erases(evening):
 
 
 def test_a_record_too_large_gives_up_its_oldest(tmp_path, monkeypatch):
-    monkeypatch.setattr("edge.publish.disk_outbox.TRIM_ROWS", 50)
+    monkeypatch.setattr("edge.publish.store.TRIM_ROWS", 50)
     evening = Evening(tmp_path / "state")
     evening.play("first", range(300), mono_at_six_s=5000.0)
     now_s = [90_000.0]

@@ -38,7 +38,6 @@ from edge.messages import (
     Envelope,
     EventKind,
     EventMessage,
-    Session,
     Severity,
     decode,
     encode,
@@ -48,14 +47,18 @@ from edge.publish.clock import Stamp, rfc3339
 from edge.publish.outbox import HISTORY, MAX_BYTES, MAX_MESSAGES, Outgoing, first_to_go
 from edge.publish.store import (
     FILE,
-    START_BITS,
     NotOursError,
+    forget_starts,
     kernel_start,
     lock,
+    oldest_record_to_keep,
     open_store,
     put_aside,
-    record_id,
+    put_times_right,
+    record,
+    start_no,
     transaction,
+    trim_record,
 )
 
 MEBIBYTE = 1024 * 1024
@@ -86,12 +89,6 @@ PAGE = 50
 RETRY_S = 10.0
 """A card that failed is tried again after this."""
 
-TRIM_ROWS = 1_000
-"""Batches of notes that a record too large gives up at a time, the oldest."""
-
-MAX_STARTS = 1_000
-"""So many starts of the program are remembered before those without a trace are forgotten."""
-
 CLOCK_STEP_MS = 500
 """A wall clock that moves by more than this against the monotonic one was set."""
 
@@ -100,9 +97,6 @@ FOR_GOOD_S = float("-inf")
 
 SLACK = 0.02
 """A full outbox makes room for so much of its bound at once."""
-
-_NEXT = "max(?, coalesce((SELECT max(id) + 1 FROM {} WHERE id < ?), 0))"
-"""The number of a record: its time, or the next if another has that."""
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -360,13 +354,13 @@ class DiskOutbox:
                 boot_no = self._boot_no(store, entry.boot, ran_ms)
                 row = (number, boot_no, entry.name, entry.seq, ran_ms, packed[number])
                 store.execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?)", row)
-                self._record(store, boot_no, entry, packed[number])
+                record(store, boot_no, entry, packed[number])
             if self._bytes + size > self._bounds.max_bytes:
                 least = self._bytes + size - int((1 - SLACK) * self._bounds.max_bytes)
                 evicted = self._choose_to_evict(store, least)
                 self._delete(store, (row.number for row in evicted))
             if self._clock_dirty and self._clock is not None:
-                self._put_times_right(store, self._clock)
+                put_times_right(store, self._computer_start, self._clock)
         self._committed_s = self._now_s()
         self._clock_dirty = False
         self._rows += len(self._pending)
@@ -385,46 +379,11 @@ class DiskOutbox:
             self._failing = None
 
     def _boot_no(self, store: sqlite3.Connection, boot: str, ran_ms: int) -> int:
-        """The row of the start ``boot``, made if it is not there."""
-        known = self._boot_nos.get(boot)
-        if known is None:
-            ahead_ms, clock = 0, str(Clock.UNSYNCED)
-            if self._clock is not None:
-                ahead_ms, clock = self._clock.wall_minus_mono_ms, str(self._clock.clock)
-            store.execute(
-                "INSERT OR IGNORE INTO boots (boot, computer_start, wall_minus_mono_ms, clock,"
-                " ran_ms) VALUES (?, ?, ?, ?, ?)",
-                (boot, self._computer_start, ahead_ms, clock, ran_ms),
-            )
-            known = int(store.execute("SELECT no FROM boots WHERE boot = ?", (boot,)).fetchone()[0])
-            self._boot_nos[boot] = known
-        return known
-
-    def _record(
-        self, store: sqlite3.Connection, boot_no: int, entry: Outgoing, packed: bytes
-    ) -> None:
-        """Notes and sessions go into the record too, whatever becomes of the message."""
-        number, end = record_id(boot_no, entry.mono_ms), record_id(boot_no + 1, 0)
-        if entry.name == HISTORY:
-            row = (number, end, packed)
-            store.execute(f"INSERT INTO history VALUES ({_NEXT.format('history')}, ?)", row)
-        elif entry.topic.message is Session:
-            session = msgspec.json.decode(entry.payload, type=Session)
-            if not session.notes:
-                return
-            store.execute(
-                f"INSERT INTO sessions VALUES ({_NEXT.format('sessions')}, ?, ?, ?)"
-                " ON CONFLICT (session) DO UPDATE"
-                " SET last_ms = excluded.last_ms, payload = excluded.payload",
-                (number, end, session.id, entry.mono_ms, entry.payload),
-            )
-
-    def _put_times_right(self, store: sqlite3.Connection, stamp: Stamp) -> None:
-        """The clock is known now, and with it that of every start since the computer's own."""
-        store.execute(
-            "UPDATE boots SET wall_minus_mono_ms = ?, clock = ? WHERE computer_start = ?",
-            (stamp.wall_minus_mono_ms, str(stamp.clock), self._computer_start),
-        )
+        """The number of the start ``boot``."""
+        if boot not in self._boot_nos:
+            no = start_no(store, boot, self._computer_start, self._clock, ran_ms)
+            self._boot_nos[boot] = no
+        return self._boot_nos[boot]
 
     def _choose_to_evict(self, store: sqlite3.Connection, least_bytes: int) -> list[_Row]:
         """The oldest rows of so many bytes in all: ended notes first."""
@@ -481,17 +440,17 @@ class DiskOutbox:
             if (at_s < before_s or i < excess) and number not in self._again
         }
         lost = [row for row in self._unreadable + self._too_old(store) if row.number not in done]
-        oldest_kept = self._oldest_record_to_keep(store)
+        oldest_kept = oldest_record_to_keep(store, self._bytes, self._bounds.record_bytes)
         if done or lost or oldest_kept:
             with transaction(store):
                 self._delete(store, done)
                 self._delete(store, (row.number for row in lost))
-                _trim_record(store, oldest_kept)
+                trim_record(store, oldest_kept)
                 store.execute(
                     "UPDATE boots SET ran_ms = ? WHERE no = (SELECT max(no) FROM boots)",
                     (self._ran_ms(),),
                 )
-                _forget_starts(store)
+                forget_starts(store)
         for number in done:
             del self._settled[number]
         self._unreadable.clear()
@@ -520,19 +479,6 @@ class DiskOutbox:
         on_their_way = {number for number, _ in self._on_its_way.values()}
         rows = self._rows_of(store, f"WHERE o.id < {end}")
         return [row for row in rows if row.number not in on_their_way]
-
-    def _oldest_record_to_keep(self, store: sqlite3.Connection) -> int:
-        """Where the record is to begin from now on; 0 leaves it as it is."""
-        pages, free, page_bytes = (
-            store.execute(f"PRAGMA {what}").fetchone()[0]
-            for what in ("page_count", "freelist_count", "page_size")
-        )
-        if (pages - free) * page_bytes - self._bytes <= self._bounds.record_bytes:
-            return 0
-        row = store.execute(
-            "SELECT id FROM history ORDER BY id LIMIT 1 OFFSET ?", (TRIM_ROWS,)
-        ).fetchone()
-        return 0 if row is None else int(row[0])
 
     def _ran_ms(self) -> int:
         """For how long this outbox has been open in all its life."""
@@ -695,26 +641,3 @@ def _read(name: str, seq: int, payload: bytes, boot: str, ahead_ms: int | None) 
         t = rfc3339((ahead_ms + message.mono_ms) / 1e3)
         payload = encode(msgspec.structs.replace(message, t=t, clock=Clock.NTP))
     return _past(name, seq, payload, boot, message.mono_ms)
-
-
-def _trim_record(store: sqlite3.Connection, oldest_kept: int) -> None:
-    """Forget what was played before the record number ``oldest_kept``."""
-    if not oldest_kept:
-        return
-    store.execute("DELETE FROM history WHERE id < ?", (oldest_kept,))
-    store.execute(
-        "DELETE FROM sessions WHERE id < (SELECT max(id) FROM sessions WHERE id <= ?)",
-        (oldest_kept,),
-    )
-
-
-def _forget_starts(store: sqlite3.Connection) -> None:
-    """Starts of which nothing is left are forgotten, now and then: a row is small."""
-    if store.execute("SELECT count(*) FROM boots").fetchone()[0] <= MAX_STARTS:
-        return
-    store.execute(
-        "DELETE FROM boots WHERE no < (SELECT max(no) FROM boots)"
-        " AND no NOT IN (SELECT boot_no FROM outbox)"
-        f" AND no NOT IN (SELECT id >> {START_BITS} FROM history)"
-        f" AND no NOT IN (SELECT id >> {START_BITS} FROM sessions)"
-    )

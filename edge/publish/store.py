@@ -23,6 +23,12 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
+from edge.messages import Clock, Session
+from edge.publish.clock import Stamp
+from edge.publish.outbox import HISTORY, Outgoing
+
 FILE = "outbox.sqlite"
 APPLICATION_ID = 0x50_49_41_4E  # "PIAN"
 SCHEMA_VERSION = 1
@@ -41,6 +47,15 @@ the log, 4 MiB, is gathered before it goes into the file."""
 
 START_BITS = 42
 """A record's number: the start's number times two to this power, plus milliseconds."""
+
+TRIM_ROWS = 1_000
+"""Batches of notes that a record too large gives up at a time, the oldest."""
+
+MAX_STARTS = 1_000
+"""So many starts of the program are remembered before those without a trace are forgotten."""
+
+_NEXT = "max(?, coalesce((SELECT max(id) + 1 FROM {} WHERE id < ?), 0))"
+"""The number of a record: its time, or the next if another has that."""
 
 _SCHEMA = """
 CREATE TABLE boots (
@@ -200,3 +215,88 @@ def lock(folder: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+# ---- what the outbox writes, within its transactions
+
+
+def start_no(
+    store: sqlite3.Connection, boot: str, computer_start: str, clock: Stamp | None, ran_ms: int
+) -> int:
+    """The number of the start ``boot``, noted if it is not known."""
+    ahead_ms, quality = 0, str(Clock.UNSYNCED)
+    if clock is not None:
+        ahead_ms, quality = clock.wall_minus_mono_ms, str(clock.clock)
+    store.execute(
+        "INSERT OR IGNORE INTO boots (boot, computer_start, wall_minus_mono_ms, clock, ran_ms)"
+        " VALUES (?, ?, ?, ?, ?)",
+        (boot, computer_start, ahead_ms, quality, ran_ms),
+    )
+    return int(store.execute("SELECT no FROM boots WHERE boot = ?", (boot,)).fetchone()[0])
+
+
+def put_times_right(store: sqlite3.Connection, computer_start: str, clock: Stamp) -> None:
+    """The clock is known now, and with it that of every start since the computer's own."""
+    store.execute(
+        "UPDATE boots SET wall_minus_mono_ms = ?, clock = ? WHERE computer_start = ?",
+        (clock.wall_minus_mono_ms, str(clock.clock), computer_start),
+    )
+
+
+def record(store: sqlite3.Connection, boot_no: int, entry: Outgoing, packed: bytes) -> None:
+    """Notes and sessions go into the record too, whatever becomes of the message.
+
+    ``packed`` is the payload as the outbox keeps it. A session in which nothing was played is
+    none.
+    """
+    number, end = record_id(boot_no, entry.mono_ms), record_id(boot_no + 1, 0)
+    if entry.name == HISTORY:
+        row = (number, end, packed)
+        store.execute(f"INSERT INTO history VALUES ({_NEXT.format('history')}, ?)", row)
+    elif entry.topic.message is Session:
+        session = msgspec.json.decode(entry.payload, type=Session)
+        if not session.notes:
+            return
+        store.execute(
+            f"INSERT INTO sessions VALUES ({_NEXT.format('sessions')}, ?, ?, ?)"
+            " ON CONFLICT (session) DO UPDATE"
+            " SET last_ms = excluded.last_ms, payload = excluded.payload",
+            (number, end, session.id, entry.mono_ms, entry.payload),
+        )
+
+
+def oldest_record_to_keep(store: sqlite3.Connection, outbox_bytes: int, max_bytes: int) -> int:
+    """Where the record is to begin, so that it shrinks to ``max_bytes`` in time; 0: as it is."""
+    pages, free, page_bytes = (
+        store.execute(f"PRAGMA {what}").fetchone()[0]
+        for what in ("page_count", "freelist_count", "page_size")
+    )
+    if (pages - free) * page_bytes - outbox_bytes <= max_bytes:
+        return 0
+    row = store.execute(
+        "SELECT id FROM history ORDER BY id LIMIT 1 OFFSET ?", (TRIM_ROWS,)
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def trim_record(store: sqlite3.Connection, oldest_kept: int) -> None:
+    """Forget what was played before the record number ``oldest_kept``."""
+    if not oldest_kept:
+        return
+    store.execute("DELETE FROM history WHERE id < ?", (oldest_kept,))
+    store.execute(
+        "DELETE FROM sessions WHERE id < (SELECT max(id) FROM sessions WHERE id <= ?)",
+        (oldest_kept,),
+    )
+
+
+def forget_starts(store: sqlite3.Connection) -> None:
+    """Starts of which nothing is left are forgotten, now and then: a row is small."""
+    if store.execute("SELECT count(*) FROM boots").fetchone()[0] <= MAX_STARTS:
+        return
+    store.execute(
+        "DELETE FROM boots WHERE no < (SELECT max(no) FROM boots)"
+        " AND no NOT IN (SELECT boot_no FROM outbox)"
+        f" AND no NOT IN (SELECT id >> {START_BITS} FROM history)"
+        f" AND no NOT IN (SELECT id >> {START_BITS} FROM sessions)"
+    )
