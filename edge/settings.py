@@ -52,6 +52,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """True: let Home Assistant find the piano; False: take it away again."""
     metrics_port: Annotated[int, Meta(ge=1, le=65535)] | None = None
     """Port of this machine at which Prometheus finds how the device is."""
+    dashboard_port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    """Port at which browsers of the house find the dashboard."""
+    dashboard_broker: str | None = None
+    """The broker as dashboards reach it, with the account that they are given."""
+    dashboard_private: bool = False
+    """Looking needs the device's password too."""
+    dashboard_names: tuple[str, ...] = ()
+    """Host names to answer to, beside addresses and names of the house's own network."""
+    dashboard_certificate: str | None = None
+    """The dashboard's own certificate, PEM: with it browsers come by https."""
+    dashboard_key: str | None = None
+    """Its key, PEM, without a passphrase; in the certificate's file unless given."""
+    dashboard_password_file: str | None = None
+    """What `sostenuto dashboard --set-password` writes, never the password itself."""
     wait_for_broker: bool = False
     """Go on trying when the broker is not there at the start, as a service should."""
     model: str | None = None

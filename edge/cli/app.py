@@ -106,6 +106,7 @@ def _root(
         "sostenuto listen --file waltz.flac --embedded-broker",
         "sostenuto listen --midi-in Roland --no-mqtt",
         "sostenuto listen --mic USB --midi-out virtual",
+        "sostenuto listen --mic USB --dashboard 8480",
     ),
 )
 def listen(
@@ -232,6 +233,16 @@ def listen(
             help="Tell Prometheus how the device is, at /metrics of this port, on this machine.",
         ),
     ] = None,
+    dashboard: Annotated[
+        int | None,
+        typer.Option(
+            "--dashboard",
+            metavar="PORT",
+            min=1,
+            max=65535,
+            help="Show the dashboard to browsers of the house, at this port.",
+        ),
+    ] = None,
     switch_on: Annotated[
         bool,
         typer.Option("--switch-on", help="Listen again after a command has switched it off."),
@@ -280,6 +291,7 @@ def listen(
             outbox=outbox,
             home_assistant=home_assistant,
             metrics=metrics,
+            dashboard=dashboard,
             switch_on=switch_on,
             calibration=calibration,
             no_calibration=no_calibration,
@@ -609,6 +621,56 @@ def broker(
         ports=Ports(tls_port, wss_port, local_port, local_ws_port),
         json=json,
     )
+
+
+@app.command(
+    name="dashboard",
+    short_help="Show what a piano plays to browsers of the house.",
+    epilog=_examples(
+        "sostenuto dashboard --set-password",
+        "sostenuto dashboard --device parlour --broker mqtt://house.local",
+    ),
+)
+def dashboard_command(
+    port: Annotated[
+        int | None,
+        typer.Option("--port", metavar="PORT", min=1, max=65535, help="Where.  [default: 8480]"),
+    ] = None,
+    broker: Annotated[
+        str | None,
+        typer.Option(
+            "--broker",
+            metavar="URL",
+            help="Where the piano publishes, as in `listen`.  [default: mqtt://localhost]",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="Name of the piano in the MQTT topics.  [default: as in `listen`]",
+        ),
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            "--settings", metavar="FILE", help="The settings of `listen`: read, and changed."
+        ),
+    ] = None,
+    set_password: Annotated[
+        bool,
+        typer.Option("--set-password", help="Choose the password for the settings, and end."),
+    ] = False,
+) -> None:
+    """Show what a piano plays, live, to every browser of the house; no internet needed.
+
+    The same as `listen --dashboard`, in a process of its own: it stays when `listen` does not.
+    Settings need the device's password, looking does not, unless dashboard_private says so.
+    """
+    from edge.cli.dashboard import DashboardOptions, run
+
+    run(DashboardOptions(port, broker, device, settings, set_password))
 
 
 @app.command(

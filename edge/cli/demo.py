@@ -22,6 +22,7 @@ from edge.audio.file import FileSource
 from edge.cli import console
 from edge.cli.app import software_version
 from edge.cli.common import open_catalogue
+from edge.cli.dashboard import dashboard_at
 from edge.cli.listen import CONNECT_S, describe, ended_by_signals
 from edge.display import (
     Picture,
@@ -45,10 +46,11 @@ from edge.messages import (
 )
 from edge.note import NoteState
 from edge.publish.address import BrokerAddress
-from edge.publish.embedded import EmbeddedBroker
+from edge.publish.embedded import LOOPBACK, EmbeddedBroker
 from edge.publish.publisher import Publisher
 from edge.recogniser import load_recogniser
 from edge.resources import demo_recording
+from edge.settings import Settings
 
 DEVICE = "demo"
 
@@ -75,7 +77,11 @@ def run(*, recording: Path | None, plain: bool, model: str | None, catalog: Path
     console.err("making the ear and the catalogue ready ...")
     catalogue = open_catalogue(catalog)
     recogniser = load_recogniser(model, catalogue, provisional=True)
-    with EmbeddedBroker() as broker, subscriber(broker.address) as arrived:
+    with (
+        EmbeddedBroker() as broker,
+        subscriber(broker.address) as arrived,
+        dashboard_at(0, Settings(), None, DEVICE, broker.address, host=LOOPBACK),
+    ):
         publisher = Publisher(broker.address, DEVICE)
         publisher.start(CONNECT_S)
         info = describe(software_version(), recogniser, catalogue)

@@ -30,6 +30,7 @@ from edge.calibration import (
 from edge.cli import console
 from edge.cli.calibrate import keep
 from edge.cli.common import open_catalogue
+from edge.cli.dashboard import dashboard_at
 from edge.cli.household import a_household
 from edge.cli.identify import is_midi
 from edge.display import key_name, named, place
@@ -92,6 +93,7 @@ class ListenOptions:
     outbox: Path | None = None
     home_assistant: bool | None = None
     metrics: int | None = None
+    dashboard: int | None = None
     switch_on: bool = False
     calibration: Path | None = None
     no_calibration: bool = False
@@ -138,6 +140,7 @@ def run(options: ListenOptions, software: str) -> int:
                 switch_on=options.switch_on,
             ) as household,
             metrics_at(settings.metrics_port) as metrics,
+            dashboard_at(settings.dashboard_port, settings, options.settings, device, broker),
         ):
             outbox = None if outbox_folder is None else make_outbox(outbox_folder, settings)
             publisher = Publisher(broker, device, outbox=outbox, guests=household.guests)
@@ -184,6 +187,8 @@ def settings_of(options: ListenOptions) -> Settings:
         settings = replace(settings, home_assistant=options.home_assistant)
     if options.metrics is not None:
         settings = replace(settings, metrics_port=options.metrics)
+    if options.dashboard is not None:
+        settings = replace(settings, dashboard_port=options.dashboard)
     return settings
 
 
