@@ -205,7 +205,7 @@ def configuration(plan: BrokerPlan) -> str:
         "autosave_interval 60",
         "persistent_client_expiration 14d",
         f"max_queued_messages {QUEUED_MESSAGES}",
-        f"message_size_limit {MESSAGE_BYTES}",
+        f"max_packet_size {MESSAGE_BYTES}",
         "",
         "log_dest stderr",
         *(f"log_type {kind}" for kind in ("error", "warning", "notice")),

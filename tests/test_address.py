@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from edge.errors import UsageError
 from edge.messages import check_device_name
-from edge.publish.address import BrokerAddress, Tls, client_id, default_device_name, hardware_id
+from edge.publish.address import (
+    BrokerAddress,
+    Tls,
+    client_id,
+    default_device_name,
+    hardware_id,
+    shown,
+)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +85,12 @@ def test_no_password_is_ever_shown(text):
     assert "secret" not in str(error.value)
     address = BrokerAddress.parse("mqtt://clara:secret@host")
     assert "secret" not in f"{address} {address!r}"
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_whatever_a_password_is_made_of_it_is_struck_out(before: str, after: str):
+    text = f"mqtt://clara:{before}secret{after}@host:1883/x"
+    assert "secret" not in shown(text)
 
 
 @given(st.text(max_size=40))

@@ -99,9 +99,7 @@ def a_household(
 def scrubbed(settings: Settings) -> dict[str, Any]:
     """The settings without any password; where the files with passwords lie may be told."""
     document: dict[str, Any] = msgspec.to_builtins(settings)
-    if settings.broker is not None:
-        document["broker"] = shown(settings.broker)
-    return document
+    return {key: shown(v) if isinstance(v, str) else v for key, v in document.items()}
 
 
 def _secrets(broker: BrokerAddress | None) -> tuple[str, ...]:

@@ -158,7 +158,7 @@ class BrokerAddress:
 
 def shown(text: str) -> str:
     """A broker's address as it was typed, its password struck out."""
-    return re.sub(r":[^:@/]*@", ":…@", text)
+    return re.sub(r"(://[^:@/]*):.*@", r"\1:…@", text, flags=re.DOTALL)
 
 
 def hardware_id(

@@ -6,7 +6,7 @@ by one thread, is opened once and thrown away when it is lost.
 
 MQTT 5 would let us name the largest packet that we take. We do not: mosquitto 2.0.11 counts every
 message that it keeps back for that reason as on its way to us for ever, and after twenty of them
-no command comes through any more. The broker's own `message_size_limit` is the place.
+no command comes through any more. The broker's own `max_packet_size` is the place.
 """
 
 from __future__ import annotations
