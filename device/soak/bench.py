@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.publish.address import BrokerAddress
 
@@ -115,9 +116,7 @@ class Dashboard:
         self.seen = Seen()
         self._lock = threading.Lock()
         self._ready = threading.Event()
-        self._client = paho.Client(
-            paho.CallbackAPIVersion.VERSION2, client_id=name, clean_session=False
-        )
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=name, clean_session=False)
         self._client.on_connect = lambda client, *_: client.subscribe("sostenuto/#", qos=1)
         self._client.on_subscribe = lambda *_: self._ready.set()
         self._client.on_message = self._take
@@ -131,7 +130,7 @@ class Dashboard:
             return
         head = msgspec.json.decode(message.payload, type=_Head)
         key = (head.boot, message.topic.split("/", 3)[3], head.seq)
-        content = alike(message.payload)
+        content = alike(bytes(message.payload))
         with self._lock:
             before = self.seen.content.get(key)
             if before is None:

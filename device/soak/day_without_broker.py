@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 
 import edge.publish.disk_outbox as disk_outbox
 import edge.publish.publisher as publisher_module
@@ -162,7 +163,7 @@ def _listen(broker: Broker) -> tuple[dict[str, dict[int, Any]], paho.Client]:
             document = json.loads(message.payload)
             came[name][document["seq"]] = document if name == "event" else None
 
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+    client = paho.Client(CallbackAPIVersion.VERSION2)
     client.on_message = take
     client.on_connect = lambda c, *_: c.subscribe("sostenuto/#", qos=1)
     client.on_subscribe = lambda *_: ready.set()

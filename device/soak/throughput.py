@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 
 from device.soak.bench import Broker, report, until
 from device.soak.broker_kills import a_batch
@@ -63,7 +64,7 @@ def _count(broker: Broker) -> tuple[list[int], paho.Client]:
     def take(_client: Any, _userdata: Any, _message: paho.MQTTMessage) -> None:
         count[0] += 1
 
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+    client = paho.Client(CallbackAPIVersion.VERSION2)
     client.on_message = take
     client.on_connect = lambda c, *_: c.subscribe("sostenuto/v1/soak/session", qos=1)
     client.on_subscribe = lambda *_: ready.set()
