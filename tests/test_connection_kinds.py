@@ -28,10 +28,10 @@ HOST = "127.0.0.1"
 class Door:
     """One mosquitto with two listeners: an open one to look in by, and the one under test."""
 
-    def __init__(self, folder: Path, *lines: str) -> None:
+    def __init__(self, folder: Path, *lines: str, port: int | None = None) -> None:
         program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
         assert program is not None, "mosquitto is not installed"
-        self.open_port, self.port = free_port(), free_port()
+        self.open_port, self.port = free_port(), port or free_port()
         settings = folder / "door.conf"
         settings.write_text(
             "\n".join(
@@ -56,8 +56,8 @@ class Door:
 def door(tmp_path: Path, wait_until) -> Iterator[Callable[..., Door]]:
     made: list[Door] = []
 
-    def open_door(*lines: str) -> Door:
-        made.append(Door(tmp_path, *lines))
+    def open_door(*lines: str, port: int | None = None) -> Door:
+        made.append(Door(tmp_path, *lines, port=port))
         for port in (made[-1].open_port, made[-1].port):
             wait_until(lambda port=port: _listens(port), f"mosquitto on port {port}")
         return made[-1]
@@ -162,6 +162,29 @@ def test_an_expired_certificate_is_named(door, house, publisher, wait_until, cap
     )
     line = trouble_of(publisher, wait_until, caplog, address)
     assert "its certificate has expired; renew it there, and check the clock" in line
+
+
+def test_a_certificate_that_is_renewed_is_found_without_a_hand(door, house, publisher, wait_until):
+    expired = door(*tls_lines(house, expired=True))
+    settings = Settings(broker_ca=str(house.certificate))
+    piano = publisher(broker_address(f"mqtts://{HOST}:{expired.port}", settings))
+    piano.start()
+    wait_until(lambda: piano.counters.trouble is not None, "a trouble")
+    expired.stop()
+    door(*tls_lines(house), port=expired.port)
+    wait_until(lambda: piano.counters.connected, "the connection")
+    assert piano.counters.trouble is None
+
+
+@pytest.mark.parametrize("scheme", ["mqtts", "ws", "wss"])
+def test_a_host_that_lets_in_and_says_nothing_is_given_up(
+    publisher, wait_until, caplog, monkeypatch, scheme
+):
+    monkeypatch.setattr("edge.publish.connection.CONNECT_TIMEOUT_S", 0.3)
+    with socket.create_server((HOST, 0), backlog=16) as mute:
+        address = BrokerAddress.parse(f"{scheme}://{HOST}:{mute.getsockname()[1]}")
+        line = trouble_of(publisher, wait_until, caplog, address)
+    assert "no answer; check host, port and firewall" in line
 
 
 def test_a_wrong_authority_is_named(door, house, publisher, wait_until, caplog, tmp_path):
