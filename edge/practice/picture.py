@@ -56,7 +56,7 @@ def page(expected: ExpectedNotes, bars: Sequence[BarFeedback]) -> str:
     parts.append(f'<p class="first">{escape(said[0])}</p>')
     parts.append(f"<p>{escape(' '.join(said[1:]))}</p>")
     parts += [_figures(bars), _legend()]
-    worst = {(bar.take, bar.bar_index) for bar in worst_bars(bars)}
+    worst = {bar.bar_index for bar in worst_bars(bars)}
     takes = [list(take) for _, take in groupby(bars, key=lambda bar: bar.take)]
     for number, take in enumerate(takes, start=1):
         if len(takes) > 1:
@@ -115,12 +115,12 @@ def _legend() -> str:
     return f'<p class="legend">{"".join(parts)}</p>'
 
 
-def _row(expected: ExpectedNotes, bars: Sequence[BarFeedback], worst: set[tuple[int, int]]) -> str:
+def _row(expected: ExpectedNotes, bars: Sequence[BarFeedback], worst: set[int]) -> str:
     width = (ROW_PX - GAP_PX * (BARS_A_ROW - 1)) / BARS_A_ROW
     height = HEAD_PX + 2 * HAND_PX + FOOT_PX
     parts = []
     for column, bar in enumerate(bars):
-        marked = (bar.take, bar.bar_index) in worst
+        marked = bar.bar_index in worst and bool(bar.faults)
         inside = "".join(_bar(expected, bar, width, marked))
         parts.append(f'<g transform="translate({column * (width + GAP_PX):.1f} 0)">{inside}</g>')
     return f'<svg class="row" viewBox="0 0 {ROW_PX:.0f} {height:.0f}">{"".join(parts)}</svg>'

@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -120,14 +120,22 @@ def summed(bars: Iterable[BarFeedback], hand: Hand | None = None) -> Summary:
     return tally.summary()
 
 
-def worst_bars(bars: Sequence[BarFeedback], count: int = WORST_BARS) -> list[BarFeedback]:
-    """The bars with the most to tell, the worst first; of a bar played often, the worst time."""
-    worst: dict[int, BarFeedback] = {}
+def worst_bars(bars: Iterable[BarFeedback], count: int = WORST_BARS) -> list[BarFeedback]:
+    """The bars with the most to tell, the worst first; all times that one was played together.
+
+    Of bars with as much to tell, the one comes first where more went wrong than its timing.
+    """
+    together: dict[int, BarFeedback] = {}
     for bar in bars:
-        before = worst.get(bar.bar_index)
-        if bar.faults and (before is None or len(bar.faults) > len(before.faults)):
-            worst[bar.bar_index] = bar
-    return sorted(worst.values(), key=lambda bar: (-len(bar.faults), bar.bar_index))[:count]
+        before = together.get(bar.bar_index)
+        findings = bar.findings if before is None else before.findings + bar.findings
+        together[bar.bar_index] = replace(bar, findings=findings)
+
+    def badness(bar: BarFeedback) -> tuple[int, int, int]:
+        keys = [each for each in bar.faults if each.verdict not in IN_TIME]
+        return -len(bar.faults), -len(keys), bar.bar_index
+
+    return sorted((bar for bar in together.values() if bar.faults), key=badness)[:count]
 
 
 KIND_WORDS = {

@@ -102,13 +102,17 @@ def timing(
         middle = members_s if rolled[number] else _middle(members_s)
         middle_s = float(middle[np.argmin(np.abs(middle - flow.due_s))])
         away_s = np.zeros(members_s.size) if rolled[number] else members_s - middle_s
-        off_s, share = flow.deviation(middle_s)
-        if np.count_nonzero(np.abs(away_s) <= TOGETHER_S) > 1 and share < AGREED_SHARE:
-            off_s, share = 0.0, 0.0
-        delta_s[chord] = off_s + away_s
+        off_s, share = middle_s - flow.due_s, flow.share_of_allowed(middle_s)
+        from_flow_s = off_s + away_s
+        agreed = np.count_nonzero(np.abs(away_s) <= TOGETHER_S) > 1
+        if agreed:
+            share /= AGREED_SHARE
+        if share == 0.0 or (agreed and share < 1.0):
+            off_s = 0.0  # this is the player's time
         # The notes of a chord need no line to be compared with each other.
         surely = (np.abs(away_s) > APART_S) | (share > 1.0)
-        out_of_time[chord] = surely & (np.abs(delta_s[chord]) > APART_S)
+        out = surely & (np.abs(off_s + away_s) > APART_S)
+        out_of_time[chord], delta_s[chord] = out, np.where(out, off_s + away_s, from_flow_s)
     return Timing(delta_s, out_of_time, slowness)
 
 
@@ -157,18 +161,16 @@ class _Flow:
         lines += [_fitted(x[side], y[side], 1) for side in (before, after) if side.size > 2]
         return cls(tuple(lines), lines[0].due_s, lines[0].slope)
 
-    def deviation(self, played_s: float) -> tuple[float, float]:
-        """Seconds off the flow, and that as a share of what is still in time.
+    def share_of_allowed(self, played_s: float) -> float:
+        """How far off the flow a moment is, as a share of what is still in time.
 
         0 where one line says late and another early: the flow turns here.
         """
-        if not self.lines:
-            return 0.0, 0.0
         off_s = [played_s - line.due_s for line in self.lines]
-        if min(off_s) < 0 < max(off_s):
-            return 0.0, 0.0
+        if not off_s or min(off_s) < 0 < max(off_s):
+            return 0.0
         shares = [abs(off) / line.allowed_s for off, line in zip(off_s, self.lines, strict=True)]
-        return off_s[0], min(shares[0], *(share / ONE_SIDED for share in shares[1:]), np.inf)
+        return min([shares[0], *(share / ONE_SIDED for share in shares[1:])])
 
 
 def _fitted(x: NDArray[np.float64], y: NDArray[np.float64], degree: int) -> _Line:
