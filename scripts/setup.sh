@@ -106,6 +106,7 @@ if [ "$purpose" = demo ]; then
 else
   needed+=("${compiling[@]}")
   if ! have mosquitto && [ ! -x /usr/sbin/mosquitto ]; then no_mosquitto=yes; needed+=(mosquitto); fi
+  if ! have openssl; then needed+=(openssl); fi
   # The tests of a live MIDI port need a real one: JACK's needs no sound card.
   if [ ! -e /dev/snd/seq ] && ! have jackd; then needed+=(jackd2); fi
   # Where PipeWire carries the sound, installing PulseAudio would push it out: the tests of a
