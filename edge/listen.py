@@ -456,6 +456,7 @@ class Listener:
         else:
             self._listening.clear()
             self._hear(self._recogniser.flush)
+            self._keep(self._history.flush())
             self._play_on((), then_silence=True)
             self._tell(self._session_of_stream().close(self._now_s))
         self._health_due_s = 0.0
