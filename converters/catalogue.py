@@ -222,15 +222,22 @@ def merge_catalogues(
     out: Path,
     version: str = "1",
     secret_key: str | None = None,
+    works_csv: Path | None = None,
 ) -> BuildReport:
-    """Join catalogues to one; of two pieces with one id, that of the later one is kept."""
+    """Join catalogues to one; of two pieces with one id, that of the later one is kept.
+
+    ``works_csv`` says which pieces are versions of one work, as in :func:`build_catalogue`; a
+    piece that it does not name stays with its work.
+    """
     _check_out(out)
+    works = _work_ids(works_csv)
     packs = [open_pack(each) for each in catalogues]
     for pack, folder in zip(packs, catalogues, strict=True):
         verify_pack(pack, folder)
     held = Counter(piece.piece_id for pack in packs for piece in pack.pieces)
     replaced = tuple(sorted(piece_id for piece_id, count in held.items() if count > 1))
-    return _finished(join_packs(packs, version), out, secret_key, replaced=replaced)
+    joined = join_packs(packs, version, works=works)
+    return _finished(joined, out, secret_key, replaced=replaced)
 
 
 def _finished(

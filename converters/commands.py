@@ -111,12 +111,13 @@ def catalog_remove_command(
 def catalog_merge_command(
     catalogues: Annotated[list[Path], typer.Argument(help="Folders of catalogues.")],
     out: Out,
+    works: Works = None,
     version: Version = None,
     key: Key = None,
     as_json: Json = False,
 ) -> None:
     """Join catalogues to one; of two pieces with one id, that of the later one is kept."""
-    report = merge_catalogues(catalogues, out, version or "1", _secret(key))
+    report = merge_catalogues(catalogues, out, version or "1", _secret(key), works)
     _tell(report, out, as_json)
 
 

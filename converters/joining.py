@@ -7,7 +7,8 @@ in the order of their ids: the same pieces give the same bytes, whatever packs t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from edge.matching.pack import (
     index_entries,
     index_of,
     pack_of,
+    piece_text,
     starts_of,
 )
 
@@ -28,7 +30,12 @@ Kept = dict[str, tuple[int, int]]
 """Which pack, and which of its pieces, each piece of the joined one comes from."""
 
 
-def join_packs(packs: Sequence[Pack], version: str, without: Collection[str] = ()) -> Pack:
+def join_packs(
+    packs: Sequence[Pack],
+    version: str,
+    without: Collection[str] = (),
+    works: Mapping[str, str] | None = None,
+) -> Pack:
     """One pack with the pieces of several.
 
     Parameters
@@ -39,6 +46,8 @@ def join_packs(packs: Sequence[Pack], version: str, without: Collection[str] = (
         Of the joined pack.
     without : collection of str
         Ids of pieces that are left out.
+    works : mapping, optional
+        The works that pieces are of from now on, by the pieces' ids.
 
     Raises
     ------
@@ -65,6 +74,13 @@ def join_packs(packs: Sequence[Pack], version: str, without: Collection[str] = (
                     for (source, _), span in zip(order, spans, strict=True)
                 ]
             )
+    if works:
+        texts = [
+            piece_text(replace(piece, work_id=works.get(piece.piece_id, piece.work_id)))
+            for piece in (packs[source].pieces[number] for source, number in order)
+        ]
+        arrays["piece_text_start"] = starts_of([text.size for text in texts])
+        arrays["piece_text"] = np.concatenate(texts)
     arrays |= index_of(_moved_entries(packs, order, arrays["piece_chord_start"]))
     return pack_of(PackArrays(**arrays), version)
 

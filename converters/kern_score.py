@@ -6,8 +6,9 @@ swap places and end; a line of notes is a moment. Partitura reads kern too, but 
 it rejects one in six of some thousand published scores (columns that split and join), and
 strikes a tied chord again; since the catalogue must hold no wrong note, kern is read here.
 
-Repeats are not unfolded. Of an ossia the main text is taken. Grace notes keep their place
-before the note they lean on, at its onset and with a duration of 0.
+Repeats are not unfolded: the list of sections (``*>[A,A,B]``), where there is one, and the bar
+lines (``=:|!``) say where a player may go back or on. Of an ossia the main text is taken. Grace
+notes keep their place before the note they lean on, at its onset and with a duration of 0.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from converters.repeats import Passage, as_array, repeat_passages, section_passages
 from edge.errors import InputError
 from edge.matching.score import Hand, Piece, Score
 
@@ -31,6 +33,7 @@ _ACCIDENTALS = re.compile(r"[a-gA-G]([#-]+)")
 _METER = re.compile(r"\*M(\d+)/(\d+)(?:%\d+)?$")
 _TEMPO = re.compile(r"\*MM(\d+(?:\.\d+)?)")
 _BAR_NUMBER = re.compile(r"=+(\d+)")
+_BACKWARD, _FORWARD = re.compile(r":[|!]"), re.compile(r"[|!]:")
 _MARKED_TEMPO = re.compile(r"\[([a-z]+)(-dot)?\]\s*=\s*(\d+(?:\.\d+)?)")
 _UNIT_QUARTERS = {
     "whole": 4.0,
@@ -71,6 +74,10 @@ class _Reading:
     bars: list[tuple[Fraction, int | None]] = field(default_factory=list)
     meters: list[tuple[Fraction, int, int]] = field(default_factory=list)
     tempi: list[tuple[Fraction, float]] = field(default_factory=list)
+    forward: set[Fraction] = field(default_factory=set)
+    backward: set[Fraction] = field(default_factory=set)
+    sections: list[tuple[Fraction, str]] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
     records: dict[str, str] = field(default_factory=dict)
 
 
@@ -131,6 +138,8 @@ def _interpret(tokens: list[str], reading: _Reading) -> None:
     for token, spine in zip(tokens, reading.spines, strict=True):
         if spine.kind == "kern":
             _tandem(token, spine, reading)
+    if tokens[0].startswith("*>"):
+        _section(tokens[0][2:], reading)
     if any(token in ("*^", "*v", "*x", "*+", "*-") for token in tokens):
         reading.spines = _rearranged(tokens, reading.spines)
     elif any(token.startswith("**") for token in tokens):
@@ -151,6 +160,16 @@ def _tandem(token: str, spine: _Spine, reading: _Reading) -> None:
     elif (tempo := _TEMPO.match(token)) and float(tempo.group(1)) > 0:
         reading.tempi = [each for each in reading.tempi if each[0] != reading.now]
         reading.tempi.append((reading.now, float(tempo.group(1))))
+
+
+def _section(name: str, reading: _Reading) -> None:
+    """A section begins, or the order of all of them is given; others (``norep``) have names."""
+    if name.startswith("["):
+        reading.order = name.strip("[]").split(",")
+    elif "[" not in name:
+        ends = [spine.end for spine in reading.spines if spine.kind == "kern"]
+        now = min((end for end in ends if end > reading.now), default=reading.now)
+        reading.sections.append((now, name))
 
 
 def _set_meter(reading: _Reading, beats: int, unit: int) -> None:
@@ -195,6 +214,10 @@ def _bar_line(token: str, reading: _Reading) -> None:
     reading.now = min((end for end in ends if end > reading.now), default=reading.now)
     for spine in reading.spines:
         spine.end = reading.now
+    if _FORWARD.search(token):
+        reading.forward.add(reading.now)
+    if _BACKWARD.search(token):
+        reading.backward.add(reading.now)
     number = _BAR_NUMBER.match(token)
     if number is None and (not token.startswith("=-") or reading.bars):
         return
@@ -302,7 +325,21 @@ def _score(reading: _Reading, piece: Piece) -> Score:
         bar_beat_quarters=bar_beat,
         tempo_quarters=tempo_quarters,
         tempo_s=tempo_s,
+        repeat_quarters=as_array(_repeats(reading)),
     )
+
+
+def _repeats(reading: _Reading) -> list[Passage]:
+    """What the order of sections says; of places that it does not leave, what the bar lines say."""
+    last = max(reading.notes, key=lambda note: note.onset)
+    end = reading.now if reading.now > last.onset else last.end
+    begins = [float(start) for start, _ in reading.sections]
+    names = [name for _, name in reading.sections]
+    sections = dict(zip(names, zip(begins, [*begins[1:], float(end)], strict=False), strict=True))
+    passages = section_passages(reading.order, sections)
+    left = {each[0] for each in passages}
+    lines = repeat_passages(map(float, reading.forward), map(float, reading.backward))
+    return passages + [each for each in lines if each[0] not in left]
 
 
 def _without_doubles(notes: list[_Note]) -> list[_Note]:

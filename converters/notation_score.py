@@ -4,7 +4,7 @@ After Cancino-Chacón et al., "Partitura: a Python package for symbolic music pr
 2022). Partitura counts in divisions of a quarter that differ from part to part; here
 everything is turned into quarters from the first written moment. Tied notes are one note, a
 grace note lies at the onset of the note it leans on with a duration of 0, repeats are not
-unfolded.
+unfolded, their signs are kept.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.repeats import Passage, as_array, ending_passages
 from edge.errors import InputError, UsageError
 from edge.matching.score import Hand, Piece, Score
 
 DEFAULT_QUARTERS_PER_MINUTE = 120.0
+_MEI = "{http://www.music-encoding.org/ns/mei}"
 _UNIT_QUARTERS = {"w": 4.0, "h": 2.0, "q": 1.0, "e": 0.5, "s": 0.25}
 
 
@@ -44,6 +47,8 @@ def read_notation_score(path: Path, piece: Piece) -> Score:
             f"{path} needs partitura to be read: install the extra `scores` "
             "(pip install 'sostenuto[scores]')"
         ) from None
+    if path.suffix.lower() == ".mei":
+        _check_one_piece(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -53,6 +58,22 @@ def read_notation_score(path: Path, piece: Piece) -> Score:
             raise
         except Exception as error:  # noqa: BLE001 - partitura raises whatever a broken file provokes
             raise InputError(f"{path} cannot be read as a score ({error!r:.120})") from None
+
+
+def _check_one_piece(path: Path) -> None:
+    """MEI may hold several pieces or movements (``mdiv``); partitura would run them together."""
+    pieces: list[str] = []
+    try:
+        for _, element in ElementTree.iterparse(path):
+            if element.tag == f"{_MEI}mdiv" and element.find(f"{_MEI}mdiv") is None:
+                pieces.append(element.get("label") or element.get("n") or str(len(pieces) + 1))
+    except (OSError, ElementTree.ParseError):
+        return  # partitura says what is wrong with it
+    if len(pieces) > 1:
+        raise InputError(
+            f"{path} holds {len(pieces)} pieces (mdiv {', '.join(pieces[:5])}"
+            f"{', …' if len(pieces) > 5 else ''}): give each a file of its own"
+        )
 
 
 def _score(read: Any, kinds: Any, piece: Piece, path: Path) -> Score:
@@ -95,7 +116,37 @@ def _score(read: Any, kinds: Any, piece: Piece, path: Path) -> Score:
         bar_beat_quarters=bar_beat,
         tempo_quarters=tempo_quarters,
         tempo_s=tempo_s,
+        repeat_quarters=as_array(
+            passage for each in read.parts for passage in _repeats(each, kinds, origin)
+        ),
     )
+
+
+def _repeats(part: Any, kinds: Any, origin: float) -> list[Passage]:
+    """From where to where the signs of one part lead."""
+
+    def place(point: Any) -> float:
+        return float(part.quarter_map(point.t)) - origin
+
+    def places(kind: Any) -> list[float]:
+        return [place(each.start) for each in part.iter_all(kind)]
+
+    lines = [place(point) for each in part.measures for point in (each.start, each.end)]
+
+    def ends_of_bars(kind: Any) -> list[float]:
+        """A word such as *da capo* counts at the end of its bar, wherever in it it stands."""
+        return [min((x for x in lines if x > at - 1e-6), default=at) for at in places(kind)]
+
+    both = [each for each in part.iter_all(kinds.Repeat) if each.start and each.end]
+    endings = [each for each in part.iter_all(kinds.Ending) if each.start and each.end]
+    segni, codas = places(kinds.Segno), places(kinds.Coda)
+    return [
+        *((place(each.end), place(each.start)) for each in both),
+        *ending_passages((place(each.start), place(each.end)) for each in endings),
+        *((at, 0.0) for at in ends_of_bars(kinds.DaCapo)),
+        *((at, max(x for x in (0.0, *segni) if x < at)) for at in ends_of_bars(kinds.DalSegno)),
+        *((at, min([x for x in codas if x > at] or [at])) for at in ends_of_bars(kinds.ToCoda)),
+    ]
 
 
 def _title(read: Any) -> str:

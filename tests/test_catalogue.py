@@ -421,6 +421,23 @@ def test_catalogues_are_merged(catalogue: Path, tmp_path: Path) -> None:
     assert list(pieces(tmp_path / "ours")) == ["one", "three", "two"]
 
 
+def test_catalogues_are_merged_and_their_editions_joined_to_works(
+    catalogue: Path, tmp_path: Path
+) -> None:
+    write(tmp_path / "more" / "three.krn")
+    build_catalogue([tmp_path / "more"], tmp_path / "yours", processes=1)
+    works = tmp_path / "works.csv"
+    works.write_text("id,work_id\nthree,sonata\none,sonata\n")
+    out = tmp_path / "ours"
+    studio("merge", catalogue, tmp_path / "yours", "-o", out, "--works", works)
+    assert {name: piece.work_id for name, piece in pieces(out).items()} == {
+        "one": "sonata",
+        "three": "sonata",
+        "two": "two",
+    }
+    studio("verify", out)
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -12,7 +12,14 @@ from edge.errors import CatalogueError
 from edge.matching.pack import ARRAYS, Pack, pack_scores
 from tests.tunes import made_up_score
 
-SCORES = sorted((made_up_score(seed) for seed in range(12)), key=lambda s: s.piece.piece_id)
+SCORES = [
+    replace(
+        made_up_score(seed),
+        repeat_quarters=np.array([[4.0, 0.0], [8.0, 4.0]][: seed % 3]).reshape(-1, 2),
+    )
+    for seed in range(12)
+]
+SCORES.sort(key=lambda score: score.piece.piece_id)
 WHOLE = pack_scores(SCORES, "3")
 
 
@@ -39,6 +46,16 @@ def test_a_piece_added_again_takes_the_place_of_the_old_one() -> None:
     newer = replace(other, piece=replace(other.piece, piece_id="piece-5"))
     joined = join_packs([WHOLE, pack_scores([newer])], "3")
     expected = [newer if score.piece.piece_id == "piece-5" else score for score in SCORES]
+    assert_same(joined, pack_scores(expected, "3"))
+
+
+def test_works_are_joined_as_pieces_are_taken_over() -> None:
+    works = {"piece-3": "work-1", "piece-not-there": "work-1"}
+    joined = join_packs([WHOLE], "3", works=works)
+    expected = [
+        replace(s, piece=replace(s.piece, work_id=works.get(s.piece.piece_id, s.piece.work_id)))
+        for s in SCORES
+    ]
     assert_same(joined, pack_scores(expected, "3"))
 
 

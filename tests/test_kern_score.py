@@ -219,3 +219,28 @@ def test_what_is_no_score_is_one_line(tmp_path: Path, lines: tuple[str, ...]) ->
     with pytest.raises(InputError) as caught:
         read(tmp_path, *lines)
     assert "\n" not in str(caught.value)
+
+
+def test_bar_lines_lead_back_to_where_their_part_begins(tmp_path: Path) -> None:
+    lines = ["=1", "1c", "=2:|!|:", "1d", "=3:|!", "1e", "=4!|:", "1f", "==:|!"]
+    score = read(tmp_path, "**kern", *lines, "*-")
+    assert score.repeat_quarters.tolist() == [[4.0, 0.0], [8.0, 4.0], [16.0, 12.0]]
+
+
+def test_a_part_without_its_own_sign_begins_where_the_one_before_ended(tmp_path: Path) -> None:
+    score = read(tmp_path, "**kern", "4g", "=1", "1c", "=2:|!", "1d", "=3:|!", "1e", "==", "*-")
+    assert score.repeat_quarters.tolist() == [[5.0, 0.0], [9.0, 5.0]]
+
+
+def test_the_order_of_sections_gives_endings_and_da_capo(tmp_path: Path) -> None:
+    score = read(
+        tmp_path,
+        *("**kern", "*>[A,A1,A,A2,B,A]", "*>norep[A,A2,B]"),
+        *("*>A", "=1", "1c", "*>A1", "=2", "1d", "=3:|!", "*>A2", "1e", "=4", "*>B", "1f", "4r"),
+        *("==", "*-"),
+    )
+    assert score.repeat_quarters.tolist() == [[4.0, 8.0], [8.0, 0.0], [17.0, 0.0]]
+
+
+def test_a_score_without_signs_has_no_repeats(tmp_path: Path) -> None:
+    assert read(tmp_path, "**kern", "=1", "1c", "==", "*-").repeat_quarters.shape == (0, 2)

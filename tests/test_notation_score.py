@@ -133,3 +133,104 @@ def test_what_is_no_score_is_one_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError) as caught:
         read_notation_score(path, BLANK)
     assert "\n" not in str(caught.value)
+
+
+def test_two_pieces_in_one_mei_file_are_named_not_run_together(tmp_path: Path) -> None:
+    path = tmp_path / "two.mei"
+    score = MEI[MEI.index("<score>") : MEI.index("</mdiv>")]
+    path.write_text(MEI.replace("</mdiv>", f'</mdiv><mdiv label="Trio">{score}</mdiv>'))
+    with pytest.raises(InputError, match=r"two\.mei holds 2 pieces \(mdiv 1, Trio\): give each"):
+        read_notation_score(path, BLANK)
+
+
+def test_an_mdiv_within_an_mdiv_is_one_piece(tmp_path: Path) -> None:
+    path = tmp_path / "one.mei"
+    path.write_text(MEI.replace("<mdiv>", "<mdiv><mdiv>").replace("</mdiv>", "</mdiv></mdiv>"))
+    assert read_notation_score(path, BLANK).bar_number.tolist() == [1, 2]
+
+
+def repeats_of(path: Path) -> list[tuple[float, float]]:
+    return [tuple(each) for each in read_notation_score(path, BLANK).repeat_quarters.tolist()]
+
+
+def musicxml_bars(*bars: str) -> str:
+    """Bars of four quarters; ``{}`` in each stands for its notes."""
+    notes = "".join(
+        f"<note><pitch><step>{step}</step><octave>4</octave></pitch><duration>1</duration>"
+        "<voice>1</voice><type>quarter</type></note>"
+        for step in "CDEF"
+    )
+    measures = "".join(
+        f'<measure number="{number}">'
+        f"{'<attributes><divisions>1</divisions></attributes>' if number == 1 else ''}"
+        f"{bar.replace('{}', notes)}</measure>"
+        for number, bar in enumerate(bars, start=1)
+    )
+    return (
+        '<?xml version="1.0"?><score-partwise version="3.1"><part-list><score-part id="P1">'
+        f'<part-name>Piano</part-name></score-part></part-list><part id="P1">{measures}</part>'
+        "</score-partwise>"
+    )
+
+
+def barline(where: str, repeat: str = "", ending: str = "") -> str:
+    number, _, kind = ending.partition(" ")
+    volta = f'<ending number="{number}" type="{kind}"/>' if ending else ""
+    dots = f'<repeat direction="{repeat}"/>' if repeat else ""
+    return f'<barline location="{where}">{volta}{dots}</barline>'
+
+
+def test_repeats_and_endings_of_musicxml(tmp_path: Path) -> None:
+    path = tmp_path / "repeats.musicxml"
+    path.write_text(
+        musicxml_bars(
+            "{}" + barline("right", "backward"),
+            barline("left", "forward") + "{}",
+            barline("left", ending="1 start") + "{}" + barline("right", "backward", "1 stop"),
+            barline("left", ending="2 start") + "{}" + barline("right", "", "2 stop"),
+            "{}",
+        )
+    )
+    assert repeats_of(path) == [(4.0, 0.0), (8.0, 12.0), (12.0, 4.0)]
+
+
+def sound(sign: str) -> str:
+    return f"<direction><direction-type><words/></direction-type><sound {sign}/></direction>"
+
+
+def test_da_capo_dal_segno_and_the_way_to_the_coda(tmp_path: Path) -> None:
+    path = tmp_path / "words.musicxml"
+    path.write_text(
+        musicxml_bars(
+            "{}",
+            sound('segno="segno"') + "{}" + sound('tocoda="coda"'),
+            "{}" + sound('dacapo="yes"'),
+            "{}" + sound('dalsegno="segno"'),
+            sound('coda="coda"') + "{}",
+        )
+    )
+    assert repeats_of(path) == [(8.0, 16.0), (12.0, 0.0), (16.0, 4.0)]
+
+
+def test_repeats_and_endings_of_mei(tmp_path: Path) -> None:
+    path = tmp_path / "repeats.mei"
+    begin, end = MEI.index('<measure n="2"'), MEI.index("</section>")
+    bar = MEI[begin:end]
+    dotted = MEI.replace('<measure n="1">', '<measure n="1" right="rptend">')
+    assert repeats_of_text(path, dotted) == [(2.0, 0.0)]
+    first = bar.replace("<measure", '<measure right="rptend"')
+    second = bar.replace('xml:id="', 'xml:id="again-')
+    endings = f'<ending n="1">{first}</ending><ending n="2">{second}</ending>'
+    marked = MEI[:begin] + endings + MEI[end:]
+    assert repeats_of_text(path, marked) == [(2.0, 4.0), (4.0, 0.0)]
+
+
+def repeats_of_text(path: Path, text: str) -> list[tuple[float, float]]:
+    path.write_text(text)
+    return repeats_of(path)
+
+
+def test_a_score_without_signs_has_no_repeats(tmp_path: Path) -> None:
+    path = tmp_path / "waltz.musicxml"
+    path.write_text(MUSICXML)
+    assert read_notation_score(path, BLANK).repeat_quarters.shape == (0, 2)

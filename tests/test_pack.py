@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,11 @@ from edge.matching.pack import (
 from edge.matching.score import quarters_to_s
 from tests.tunes import made_up_score
 
-SCORES = [made_up_score(1, quarters_per_minute=90.0), made_up_score(2)]
+REPEATS = np.array([[16.0, 0.0], [28.0, 32.0], [32.0, 16.0]])
+SCORES = [
+    replace(made_up_score(1, quarters_per_minute=90.0), repeat_quarters=REPEATS),
+    made_up_score(2),
+]
 
 
 @pytest.fixture
@@ -47,6 +52,26 @@ def test_what_was_packed_is_read_back(folder: Path) -> None:
         assert chords.sizes.sum() == score.pitch_midi.size
         assert pack.pieces[number].notes == score.pitch_midi.size
         assert pack.pieces[number].bars == score.bar_number.size
+
+
+def test_repeats_are_read_back_in_quarters_and_seconds(folder: Path) -> None:
+    pack = open_pack(folder)
+    with_signs, without = pack.piece_chords(0), pack.piece_chords(1)
+    np.testing.assert_array_equal(with_signs.repeat_quarters, REPEATS)
+    np.testing.assert_allclose(with_signs.repeat_s, REPEATS * 60 / 90, atol=0.01)
+    assert without.repeat_quarters.shape == without.repeat_s.shape == (0, 2)
+
+
+def test_repeats_move_with_a_pickup_written_before_the_first_bar() -> None:
+    score = made_up_score(1)
+    early = replace(
+        score,
+        onset_quarters=score.onset_quarters - 1.0,
+        bar_quarters=score.bar_quarters - 1.0,
+        repeat_quarters=REPEATS - 1.0,
+    )
+    pack = pack_scores([early])
+    np.testing.assert_array_equal(pack.piece_chords(0).repeat_quarters, REPEATS)
 
 
 def test_a_moment_knows_its_bar(folder: Path) -> None:
@@ -128,8 +153,8 @@ def test_a_missing_array_is_noticed(folder: Path) -> None:
 def test_another_format_is_named(folder: Path) -> None:
     path = folder / CATALOGUE_FILE
     described = json.loads(path.read_text())
-    path.write_text(json.dumps({**described, "format": 99}))
-    with pytest.raises(CatalogueError, match="format 99"):
+    path.write_text(json.dumps({**described, "format": 2}))
+    with pytest.raises(CatalogueError, match=r"format 2, .* format 3 .*: build it again"):
         open_pack(folder)
 
 

@@ -34,7 +34,7 @@ from edge.matching.fingerprints import SIGNATURE, score_fingerprints
 from edge.matching.score import Piece, Score, quarters_to_s
 from edge.matching.signature import check_signature
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 TICKS_PER_QUARTER = 480
 LONGEST_REST_QUARTERS = 65535 / TICKS_PER_QUARTER
 """From one chord to the next; a longer one is cut to it."""
@@ -57,7 +57,8 @@ class PackArrays:
 
     Attributes
     ----------
-    piece_text_start, piece_note_start, piece_chord_start, piece_bar_start, piece_tempo_start
+    piece_text_start, piece_note_start, piece_chord_start, piece_bar_start, piece_tempo_start,
+    piece_repeat_start
         uint32, shape (pieces + 1,)
     piece_text : uint8, shape (bytes,)
         A JSON list for each piece: the fields of :class:`edge.matching.score.Piece`.
@@ -73,6 +74,8 @@ class PackArrays:
         Start, printed number, and ticks of one beat.
     tempo_tick : int32, tempo_s : float32, shape (anchors,)
         The map from ticks to seconds.
+    repeat_from, repeat_to : int32, shape (repeats,)
+        Ticks between which the repeat signs let a player pass.
     code : uint32, shape (codes,), rising
     code_start : uint32, shape (codes + 1,)
     posting : uint32, shape (postings,)
@@ -85,6 +88,7 @@ class PackArrays:
     piece_chord_start: NDArray[np.uint32]
     piece_bar_start: NDArray[np.uint32]
     piece_tempo_start: NDArray[np.uint32]
+    piece_repeat_start: NDArray[np.uint32]
     note_key: NDArray[np.uint8]
     note_duration: NDArray[np.uint8]
     chord_delta: NDArray[np.uint16]
@@ -94,6 +98,8 @@ class PackArrays:
     bar_beat: NDArray[np.uint16]
     tempo_tick: NDArray[np.int32]
     tempo_s: NDArray[np.float32]
+    repeat_from: NDArray[np.int32]
+    repeat_to: NDArray[np.int32]
     code: NDArray[np.uint32]
     code_start: NDArray[np.uint32]
     posting: NDArray[np.uint32]
@@ -107,6 +113,7 @@ PIECE_ARRAYS = {
     "piece_chord_start": ("chord_delta", "chord_size"),
     "piece_bar_start": ("bar_tick", "bar_number", "bar_beat"),
     "piece_tempo_start": ("tempo_tick", "tempo_s"),
+    "piece_repeat_start": ("repeat_from", "repeat_to"),
 }
 """The arrays that are laid end to end, piece by piece, and where their starts are kept."""
 
@@ -177,6 +184,8 @@ class PieceChords:
     keys : uint64, shape (chords, 2)
     sizes : int64, shape (chords,)
     bar_quarters : float64, bar_number : int64, bar_beat_quarters : float64, shape (bars,)
+    repeat_quarters, repeat_s : float64, shape (repeats, 2)
+        From where, and to where, the repeat signs lead.
     """
 
     _arrays: PackArrays
@@ -184,10 +193,7 @@ class PieceChords:
 
     @cached_property
     def onset_s(self) -> NDArray[np.float64]:
-        anchors = _span(self._arrays.piece_tempo_start, self._number)
-        tempo_quarters = self._arrays.tempo_tick[anchors] / TICKS_PER_QUARTER
-        tempo_s = self._arrays.tempo_s[anchors].astype(np.float64)
-        return quarters_to_s(self.onset_quarters, tempo_quarters, tempo_s)
+        return self._seconds(self.onset_quarters)
 
     @cached_property
     def onset_quarters(self) -> NDArray[np.float64]:
@@ -218,6 +224,22 @@ class PieceChords:
     @cached_property
     def bar_beat_quarters(self) -> NDArray[np.float64]:
         return self._arrays.bar_beat[self._bars] / TICKS_PER_QUARTER
+
+    @cached_property
+    def repeat_quarters(self) -> NDArray[np.float64]:
+        repeats = _span(self._arrays.piece_repeat_start, self._number)
+        ticks = (self._arrays.repeat_from[repeats], self._arrays.repeat_to[repeats])
+        return np.stack(ticks, axis=1) / TICKS_PER_QUARTER
+
+    @cached_property
+    def repeat_s(self) -> NDArray[np.float64]:
+        return self._seconds(self.repeat_quarters)
+
+    def _seconds(self, quarters: NDArray[np.float64]) -> NDArray[np.float64]:
+        anchors = _span(self._arrays.piece_tempo_start, self._number)
+        tempo_quarters = self._arrays.tempo_tick[anchors] / TICKS_PER_QUARTER
+        tempo_s = self._arrays.tempo_s[anchors].astype(np.float64)
+        return quarters_to_s(quarters, tempo_quarters, tempo_s)
 
     @property
     def _bars(self) -> slice:
@@ -315,6 +337,7 @@ def pack_piece(score: Score) -> PackedPiece:
     left = np.where(score.hand[order] == 2, LEFT_HAND_BIT, 0).astype(np.uint8)
     duration = np.round(score.duration_quarters[order] * DURATION_STEPS_PER_QUARTER)
     tempo_quarters, tempo_s = _thinned(score.tempo_quarters - origin, score.tempo_s)
+    repeats = np.round((score.repeat_quarters - origin) * TICKS_PER_QUARTER).astype(np.int32)
     keys = pitch_keys(pitch, starts)
     chords = Chords(
         quarters_to_s(ticks / TICKS_PER_QUARTER, tempo_quarters, tempo_s),
@@ -340,6 +363,8 @@ def pack_piece(score: Score) -> PackedPiece:
             "bar_beat": np.round(score.bar_beat_quarters * TICKS_PER_QUARTER).astype(np.uint16),
             "tempo_tick": np.round(tempo_quarters * TICKS_PER_QUARTER).astype(np.int32),
             "tempo_s": tempo_s.astype(np.float32),
+            "repeat_from": repeats[:, 0],
+            "repeat_to": repeats[:, 1],
         },
         codes=found.codes,
         code_chord=found.chord,
@@ -516,7 +541,8 @@ def _described(folder: Path) -> _CatalogueFile:
         if version is not None and bytes(version) != str(FORMAT_VERSION).encode():
             raise CatalogueError(
                 f"catalogue {folder} has format {bytes(version).decode()}, this program reads "
-                f"format {FORMAT_VERSION}: build it again with `sostenuto-studio catalog build`"
+                f"format {FORMAT_VERSION} (with repeat signs): build it again from its scores "
+                "with `sostenuto-studio catalog build`"
             )
         described = msgspec.json.decode(text, type=_CatalogueFile)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -1,16 +1,22 @@
 """A score as the matching needs it: notes in quarters, bars, a tempo, and whose work it is.
 
 Musical time is counted in quarters (crotchets) from the first written beat; seconds are what
-a metronome at the score's own tempo would make of them. Repeats are not unfolded.
+a metronome at the score's own tempo would make of them. Repeats are not unfolded: their signs
+say from where to where a player may go on.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def no_repeats() -> NDArray[np.float64]:
+    """Of a score without repeat signs; float64, shape (0, 2)."""
+    return np.zeros((0, 2))
 
 
 class Hand(IntEnum):
@@ -60,6 +66,10 @@ class Score:
     tempo_quarters, tempo_s : float64, shape (anchors,)
         Anchors of the map from quarters to seconds, straight between them and beyond; at
         least two.
+    repeat_quarters : float64, shape (repeats, 2)
+        What the repeat signs allow beside going straight on: from where, and to where. A
+        repeat leads back; the second ending is reached from where the first begins; da capo,
+        dal segno and the way to the coda are such pairs too.
     """
 
     piece: Piece
@@ -72,6 +82,7 @@ class Score:
     bar_beat_quarters: NDArray[np.float64]
     tempo_quarters: NDArray[np.float64]
     tempo_s: NDArray[np.float64]
+    repeat_quarters: NDArray[np.float64] = field(default_factory=no_repeats)
 
     @property
     def onset_s(self) -> NDArray[np.float64]:
