@@ -22,6 +22,7 @@ class Candidate:
     bar: int = 9
     tempo_ratio: float = 0.94321
     transposition: int = 0
+    bars: int = 0
 
 
 @dataclass(frozen=True)
