@@ -31,7 +31,7 @@ from edge.resources import models_dir
 RATE_HZ = 16_000
 COMMANDS = (
     *("listen", "transcribe", "identify", "practice", "calibrate", "history", "broker", "devices"),
-    *("models", "demo"),
+    *("models", "dashboard", "demo"),
 )
 TUNE = [int(p) for p in np.random.default_rng(7).integers(48, 84, 64)]
 BEAT_S = 0.4
