@@ -9,6 +9,7 @@ dashboard what it is. Each step has a connection of its own and is told in the w
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -112,7 +113,11 @@ class _Attempt:
         if self._address.tls is None or self._socket is None:
             return None
         context = self._address.tls.context()
-        with context.wrap_socket(self._socket, server_hostname=self._address.host) as secured:
+        try:
+            secured = context.wrap_socket(self._socket, server_hostname=self._address.host)
+        except (ConnectionError, ssl.SSLEOFError):
+            raise _FailedError("hangs up at the greeting: it speaks no TLS on this port") from None
+        with secured:
             certificate = secured.getpeercert() or {}
             until = certificate.get("notAfter", "an unknown day")
             return f"{secured.version()}, certificate good until {until}"

@@ -44,6 +44,9 @@ COOKIE = "sostenuto"
 PATIENCE_S = 10.0
 """A browser that says nothing for so long is hung up on."""
 
+END_S = 0.1
+"""How long the end of the program may wait for the server to notice."""
+
 MOST_CONNECTIONS = 96
 MOST_BRIDGES = 16
 MOST_BODY_BYTES = 16 * 1024
@@ -187,7 +190,7 @@ class DashboardServer:
                 f"dashboard port {port}: cannot be listened on ({reason}); choose another"
             ) from None
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name="dashboard", daemon=True
+            target=self._server.serve_forever, args=(END_S,), name="dashboard", daemon=True
         )
 
     @property
