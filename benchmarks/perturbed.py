@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.works import TRAINING, unpacked
 from converters.catalogue import described_pieces, read_score
-from edge.matching import Catalogue, Score
+from edge.matching import Catalogue, Piece, Score
 from edge.matching.chords import Chords
 from edge.matching.identification import FEWEST_CHORDS, places_verified
 from edge.matching.score import Hand
@@ -60,6 +60,24 @@ def training_scores() -> list[Score]:
     files = sorted((folder / "midi").glob("*.mid"))
     described = [each for each in described_pieces(files) if each[1].piece_id not in duplicates]
     return [read_score(path, piece) for path, piece in described]
+
+
+def signed_scores(count: int, notes: tuple[int, int], rng: np.random.Generator) -> list[Score]:
+    """Random CC BY scores with repeat signs and so many notes; from kern, which has the signs."""
+    midi = unpacked("scores", TRAINING / "scores_cc_by_midi.tar.xz")
+    kern = unpacked("kern", TRAINING / "scores_cc_by_kern.tar.xz")
+    with (midi / "catalogue.csv").open(encoding="utf-8", newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if not row["dup_of"]]
+    found: list[Score] = []
+    for each in rng.permutation(len(rows)).tolist():
+        row = rows[each]
+        piece = Piece(row["id"], row["id"], row["title"], row["composer"])
+        score = read_score(kern / row["path_score_in_tar"], piece)
+        if len(score.repeat_quarters) and notes[0] < score.pitch_midi.size < notes[1]:
+            found.append(score)
+        if len(found) == count:
+            break
+    return found
 
 
 def strangers(count: int, seconds: float, rng: np.random.Generator) -> list[list[NoteEvent]]:

@@ -9,11 +9,16 @@ It is what a change of a price in
 not called lost. A jump into a passage that the piece has twice cannot be right before the two
 part; it is counted apart (``written_twice``): so many of the chords of its first three seconds
 stand in the same order elsewhere.
+
+At repeat signs the player goes where they lead or straight on; ``no_signs`` is the same playing,
+followed in the score without its signs. Where both ways begin with the same three chords
+(``repeats_alike``), nobody can know.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +30,7 @@ from benchmarks.perturbed import (
     HEARD,
     PLAYER,
     Hands,
+    signed_scores,
     training_scores,
     wandering,
     with_mistakes,
@@ -32,6 +38,7 @@ from benchmarks.perturbed import (
 from benchmarks.works import TRAINING
 from edge.following import FollowedScore, follow
 from edge.matching import Score
+from edge.matching.score import no_repeats
 from edge.note import HIGHEST_PITCH_MIDI, LOWEST_PITCH_MIDI, NoteEvent
 
 STRETCH_QUARTERS = 30.0
@@ -41,6 +48,10 @@ FEWEST_NOTES = 20
 JUMPS_A_PIECE = 4
 SETTLED_NOTES = 10
 PIECE_NOTES = (300, 3000)
+SIGNS_A_PIECE = 4
+BREATH_S = 0.3
+"""How much later than in time a player may begin again."""
+ALIKE_CHORDS = 3
 ALIKE = 0.75
 """Share of chords from which on two passages are one passage, written twice."""
 
@@ -154,7 +165,102 @@ def measure(pieces: int, seed: int, hands: Hands = PLAYER) -> dict[str, Any] | N
         "one_hand_alone_right": float(np.mean(alone)),
         "unknown_place_right_from_note_20_on": float(np.mean(unknown)),
         "another_piece_told": float(np.mean(other)),
+        **at_signs(pieces, seed, hands),
     }
+
+
+def at_signs(pieces: int, seed: int, hands: Hands = PLAYER) -> dict[str, Any]:
+    """Right within the first notes and seconds after a repeat sign, taken and not."""
+    rng = np.random.default_rng(seed)
+    scores = signed_scores(pieces, PIECE_NOTES, rng)
+    kinds = {
+        f"{way}{signs}": _AfterSigns()
+        for way in ("repeat_taken", "repeat_not_taken")
+        for signs in ("", "_no_signs")
+    }
+    alike = 0
+    for score in track(scores, "repeats", console=Console(stderr=True)):
+        known = FollowedScore.of_score(score)
+        without = FollowedScore.of_score(replace(score, repeat_quarters=no_repeats()))
+        passages = rng.permutation(score.repeat_quarters)[:SIGNS_A_PIECE].tolist()
+        for until, to in passages:
+            start = max(until - STRETCH_QUARTERS, 0.0)
+            first = played(score, (start, until), 2 ** rng.uniform(-0.4, 0.4), rng, hands=hands)
+            for way, on in (("repeat_taken", to), ("repeat_not_taken", until)):
+                notes = _joined(first, until, score, on, rng, hands)
+                if notes is None:
+                    continue
+                if _begins_alike(score, until, to):
+                    alike += 1
+                    continue
+                for signs, followed_score in (("", known), ("_no_signs", without)):
+                    right, _ = followed(score, followed_score, notes, start)
+                    after, at_s = right[len(first) :], notes[len(first) :, 0]
+                    kinds[way + signs].add(after, at_s - at_s[0])
+    found: dict[str, Any] = {"repeats_alike": alike}
+    for name, each in kinds.items():
+        found |= {f"{name}_{what}": value for what, value in each.shares().items()}
+    return found
+
+
+@dataclass(slots=True)
+class _AfterSigns:
+    """What was right after the signs, sign by sign: the first notes, the first seconds."""
+
+    second: list[np.bool_] = field(default_factory=list)
+    fourth: list[np.bool_] = field(default_factory=list)
+    early: list[np.bool_] = field(default_factory=list)
+
+    def add(self, right: NDArray[np.bool_], since_s: NDArray[np.float64]) -> None:
+        self.second.append(right[1])
+        self.fourth.append(right[3])
+        self.early.extend(right[since_s < RECOVERED_WITHIN_S])
+
+    def shares(self) -> dict[str, float]:
+        return {
+            "times": len(self.second),
+            "right_at_note_2": float(np.mean(self.second)),
+            "right_at_note_4": float(np.mean(self.fourth)),
+            "right_in_first_3_s": float(np.mean(self.early)),
+        }
+
+
+def _joined(
+    first: Notes,
+    until: float,
+    score: Score,
+    on: float,
+    rng: np.random.Generator,
+    hands: Hands,
+) -> Notes | None:
+    """What was played up to a sign, and what comes after it, in the tempo of the last notes."""
+    if len(first) < FEWEST_NOTES:
+        return None
+    late = first[-FEWEST_NOTES:]
+    s_per_quarter = np.ptp(late[:, 0]) / max(np.ptp(late[:, 2]), 0.1)
+    written = score.onset_quarters >= on
+    written &= score.onset_quarters < on + STRETCH_QUARTERS
+    if written.sum() < FEWEST_NOTES:
+        return None
+    written_s = np.ptp(score.onset_s[written]) / max(np.ptp(score.onset_quarters[written]), 0.1)
+    tempo = float(np.clip(written_s / s_per_quarter, 0.4, 2.5))
+    again = played(score, (on, on + STRETCH_QUARTERS), tempo, rng, hands=hands)
+    if len(again) < FEWEST_NOTES:
+        return None
+    due_s = late[-1, 0] + (until - late[-1, 2]) * s_per_quarter
+    due_s += (score.onset_quarters[written][0] - on) * s_per_quarter
+    again[:, 0] += max(due_s + rng.uniform(0.0, BREATH_S), late[-1, 0] + 0.05)
+    return np.concatenate((first, again))
+
+
+def _begins_alike(score: Score, one: float, other: float) -> bool:
+    """Whether the first chords after two places are the same."""
+    begun = []
+    for place in (one, other):
+        later = np.unique(score.onset_quarters[score.onset_quarters >= place - 1e-6])
+        chords = (score.pitch_midi[score.onset_quarters == at] for at in later[:ALIKE_CHORDS])
+        begun.append([sorted(set(chord.tolist())) for chord in chords])
+    return begun[0] == begun[1]
 
 
 if __name__ == "__main__":

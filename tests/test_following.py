@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -127,6 +127,86 @@ def test_a_repeat_may_be_taken_or_not() -> None:
     assert share_right(places(taken), truth) > 0.9
     straight = played(SCORE, quarters=64)
     assert share_right(places(straight), written(0, 64)) == 1.0
+
+
+SIGNED = FollowedScore.of_score(
+    replace(SCORE, repeat_quarters=np.array([[32.0, 0.0], [60.0, 64.0], [64.0, 32.0]]))
+)
+"""The first eight bars repeated, then eight with a first and a second ending."""
+
+
+def quarter_s(quarters: float) -> float:
+    """Seconds of so many quarters at the tempo of the score."""
+    return quarters * 0.5
+
+
+@dataclass(frozen=True)
+class Performance:
+    """Notes, the place of each, and which ones begin a stretch."""
+
+    notes: list[NoteEvent]
+    truth: np.ndarray
+    begins: np.ndarray
+
+
+def bound(*stretches: tuple[float, float]) -> Performance:
+    """Stretches (from quarter, to quarter) played on end, in time."""
+    notes: list[NoteEvent] = []
+    truth: list[np.ndarray] = []
+    begun_s = 0.0
+    for begin, end in stretches:
+        truth.append(written(begin, end - begin))
+        lead_s = begun_s + quarter_s(float(truth[-1][0]) - begin)
+        notes += played(SCORE, begin, end - begin, start_s=lead_s)
+        begun_s += quarter_s(end - begin)
+    first = np.concatenate([np.arange(each.size) == 0 for each in truth])
+    return Performance(notes, np.concatenate(truth), first)
+
+
+TAKEN = bound((0.0, 32.0), (0.0, 32.0), (32.0, 64.0), (32.0, 60.0), (64.0, 80.0))
+NOT_TAKEN = bound((0.0, 64.0), (64.0, 80.0))
+SECOND_AT_ONCE = bound((0.0, 60.0), (64.0, 80.0))
+
+
+@pytest.mark.parametrize("way", [TAKEN, NOT_TAKEN, SECOND_AT_ONCE])
+def test_where_signs_lead_the_place_is_known_with_the_second_note(way: Performance) -> None:
+    found = places(way.notes, score=SIGNED)
+    assert not any(position.lost for position in found)
+    off = np.abs([position.quarters for position in found] - way.truth) > AN_EIGHTH
+    assert not off[~way.begins].any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_repeats_with_mistakes_are_followed(seed: int) -> None:
+    found = places(with_mistakes(TAKEN.notes, seed=seed), score=SIGNED)
+    again = [p for p in found if quarter_s(34) < p.t_s < quarter_s(62)]
+    assert np.mean([p.bar == (p.t_s - quarter_s(32)) // 2 + 1 for p in again]) > 0.9
+    assert not any(p.lost for p in again)
+
+
+@pytest.mark.parametrize("hand", [1, 2])
+def test_one_hand_alone_takes_the_repeat(hand: int) -> None:
+    written_for = dict(
+        zip(zip(SCORE.onset_quarters, SCORE.pitch_midi, strict=True), SCORE.hand, strict=True)
+    )
+    alone = [
+        (note, quarters)
+        for note, quarters in zip(TAKEN.notes, TAKEN.truth, strict=True)
+        if written_for[quarters, note.pitch_midi] == hand
+    ]
+    found = places([note for note, _ in alone], score=SIGNED)
+    assert share_right(found, np.array([quarters for _, quarters in alone])) > 0.9
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 170), st.integers(0, 170)), max_size=6))
+def test_signs_that_lead_anywhere_at_all_do_no_harm(passages: list[tuple[int, int]]) -> None:
+    """Beyond the end, before the first note, from a place to itself, into one another."""
+    repeats = np.array(passages, dtype=float).reshape(-1, 2)
+    score = FollowedScore.of_score(replace(SCORE, repeat_quarters=repeats))
+    found = places(played(SCORE, quarters=30), score=score)
+    assert all(np.isfinite([p.quarters, p.tempo_bpm, p.confidence]).all() for p in found)
+    assert found[-1].quarters == pytest.approx(float(written(0, 30)[-1]), abs=AN_EIGHTH)
 
 
 @pytest.mark.parametrize("hand", [1, 2])

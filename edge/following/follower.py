@@ -13,7 +13,8 @@ repeats and skips", TASLP 2016), on notes in place of sound. A note either
 * or begins somewhere else altogether: a repeat, a jump, a fresh start.
 
 Each has its price, in natural logarithms of its odds against a right note in time, so a jump
-is believed once going on would have cost more. A repeat needs no sign in the score.
+is believed once going on would have cost more. Where the score has a repeat sign, an ending or a
+*da capo*, both ways on are expected; a repeat needs no sign, but is then a jump like another.
 
 The tempo is a Kalman filter on the logarithm of seconds played per second written, one for
 each way; a chord heard is a measurement, and long intervals tell more than short ones.
@@ -48,6 +49,8 @@ NEAR_COST = 3.5
 JUMP_COST = 27.0
 JUMP_TO_BAR_COST = 24.0
 """Five or six notes that fit nowhere here prove a jump; players begin with a bar, mostly."""
+SIGN_COST = 0.7
+"""For going where a repeat sign leads rather than straight on: even odds."""
 SHORT_JUMP_COST = 7.0
 SHORT_JUMP_S = 2.0
 """Losing one's place by a beat or two, or another hand coming in, is likelier than a jump."""
@@ -138,6 +141,45 @@ class _Ways:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _SignedSteps:
+    """The steps that repeat signs allow, by the chord that they lead from; shape (steps,) each.
+
+    ``written_s`` is the time between the two chords on this way, ``cost`` its price, with that
+    of the chords that are skipped before the sign and after it.
+    """
+
+    start: NDArray[np.int64]
+    chord: NDArray[np.int64]
+    written_s: NDArray[np.float64]
+    cost: NDArray[np.float64]
+
+    @classmethod
+    def of_score(cls, score: FollowedScore, skipped: NDArray[np.float64]) -> _SignedSteps:
+        """All of them; ``skipped`` are the prices of all chords before each."""
+        before, after = np.nonzero(np.tri(LONGEST_STEP, dtype=np.bool_)[::-1])
+        left, taken = score.repeat_chord[:, :1], score.repeat_chord[:, 1:]
+        start, chord = (left - 1 - before).ravel(), (taken + after).ravel()
+        inside = (start >= 0) & np.isfinite(score.onset_s[start] + score.onset_s[chord])
+        order = np.flatnonzero(inside)[np.argsort(start[inside], kind="stable")]
+        sign, start, chord = order // before.size, start[order], chord[order]
+        left, taken = score.repeat_chord[sign].T
+        until_s, from_s = score.repeat_s[sign].T
+        return cls(
+            start,
+            chord,
+            until_s - score.onset_s[start] + score.onset_s[chord] - from_s,
+            SIGN_COST + skipped[left] - skipped[start + 1] + skipped[chord] - skipped[taken],
+        )
+
+    def of_chords(self, chord: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which of these chords (by their place among them) may take which of the steps."""
+        first = np.searchsorted(self.start, chord)
+        count = np.searchsorted(self.start, chord, side="right") - first
+        way = np.repeat(np.arange(chord.size), count)
+        return way, np.arange(way.size) + np.repeat(first - np.cumsum(count) + count, count)
+
+
 class Follower:
     """Follows one player through one piece.
 
@@ -167,6 +209,7 @@ class Follower:
         wait_s = np.diff(written_s, append=NEVER_S)
         skipped *= np.clip(wait_s / UNHURRIED_S, HURRIED_SHARE, 1.0)
         self._skipped = np.concatenate(([0.0], np.cumsum(skipped)[:-1]))
+        self._signed = _SignedSteps.of_score(score, self._skipped)
         self._last_of_state = np.zeros(score.onset_s.size, dtype=np.int64)
         self.reset()
 
@@ -236,8 +279,10 @@ class Follower:
         """Whether the place is known: once surely found, it is kept until the best way leaves."""
         if self._settled and before is not None:
             onset_s = self._score.onset_s
-            gone_s = float(onset_s[now.chord[0]] - onset_s[before.chord[0]])
-            if -SHORT_JUMP_S < gone_s < SHORT_JUMP_S + WAITED_S:
+            was, came = int(before.chord[0]), int(now.chord[0])
+            straight_s = float(onset_s[came] - onset_s[was])
+            by_sign_s = self._score.by_sign_s(was, came, SHORT_JUMP_S + WAITED_S)
+            if any(-SHORT_JUMP_S < s < SHORT_JUMP_S + WAITED_S for s in (straight_s, by_sign_s)):
                 return float(now.fit[0]) > FIT_AFTER_JUMP
         if before is None:
             return self._settled and float(now.fit[0]) > FIT_UNKNOWN
@@ -320,19 +365,29 @@ class Follower:
         )
 
     def _next_chords(self, ways: _Ways, pitch: int) -> _Ways:
-        """The note begins one of the next chords."""
+        """The note begins one of the next chords, straight on or where a repeat sign leads."""
         score = self._score
         reached = ways.chord[:, None] + self._steps
         way, step = np.nonzero(score.held[reached, pitch])
         start, chord = ways.chord[way], reached[way, step]
-        slowness, unsure = ways.slowness[way], ways.unsure[way]
         written_s = score.onset_s[chord] - score.onset_s[start]
+        cost = self._skipped[chord] - self._skipped[start + 1]
+        signed_way, signed = self._signed.of_chords(ways.chord)
+        if signed.size:
+            fits = score.held[self._signed.chord[signed], pitch]
+            signed_way, signed = signed_way[fits], signed[fits]
+            way = np.concatenate((way, signed_way))
+            start = ways.chord[way]
+            chord = np.concatenate((chord, self._signed.chord[signed]))
+            written_s = np.concatenate((written_s, self._signed.written_s[signed]))
+            cost = np.concatenate((cost, self._signed.cost[signed]))
+        slowness, unsure = ways.slowness[way], ways.unsure[way]
         played_s = np.maximum(self._heard_s - ways.begun_s[way], 1e-3)
         foretold_s = written_s * np.exp(slowness)
         spread_s2 = HAND_S**2 + (HAND_SHARE**2 + unsure) * foretold_s**2
         off2 = (played_s - foretold_s) ** 2 / spread_s2
         gain = -np.minimum(1.5 * np.log1p(off2 / 4.0), TIMING_COST)
-        gain -= self._skipped[chord] - self._skipped[start + 1]
+        gain -= cost
         heard = np.bitwise_count(ways.low[way]) + np.bitwise_count(ways.high[way])
         gain -= INCOMPLETE_COST * (1.0 - heard / score.sizes[start])
         # The tempo: a chord in time is a measurement, one far out of it is a fermata.

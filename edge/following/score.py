@@ -3,11 +3,13 @@
 A pianist who practises plays one hand for a while. To whom expects both, half of what is
 written is then missing, and the follower would rather believe in a jump. So each hand's own
 chords are laid out as a strand beside the whole, as if they were another way through the
-piece; where the score does not tell the hands apart, there is one strand.
+piece; where the score does not tell the hands apart, there is one strand. Repeat signs lead from
+chord to chord of the same strand.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,6 +32,10 @@ ORNAMENT_SEMITONES = 2
 """Trills, turns and appoggiaturas stay within a whole tone of what is written."""
 
 
+BESIDE_QUARTERS, BESIDE_S = 0.01, 0.02
+"""A chord this much before a repeat sign stands at it; a pack counts in ticks."""
+
+
 @dataclass(frozen=True)
 class FollowedScore:
     """The chords of all strands, end to end, with empty ones between the strands.
@@ -46,6 +52,11 @@ class FollowedScore:
     whole : int
         Chords of the first strand, which has both hands.
     bar_quarters, bar_beat_quarters : float64, bar_number : int64, shape (bars,)
+    repeat_chord : int64, shape (passages, 2)
+        Where the repeat signs lead, in every strand: the first chord that is left out, and the
+        one that is played in its stead.
+    repeat_s : float64, shape (passages, 2)
+        From when to when that is, at the score's own tempo.
     """
 
     piece_id: str
@@ -56,6 +67,8 @@ class FollowedScore:
     bar_quarters: NDArray[np.float64]
     bar_number: NDArray[np.int64]
     bar_beat_quarters: NDArray[np.float64]
+    repeat_chord: NDArray[np.int64]
+    repeat_s: NDArray[np.float64]
 
     @classmethod
     def of_score(cls, score: Score) -> FollowedScore:
@@ -80,7 +93,8 @@ class FollowedScore:
         strands = [np.ones(left.size, dtype=np.bool_)]
         if left.any() and not left.all():
             strands += [~left, left]
-        onset_s, quarters, keys = [], [], []
+        onset_s, quarters, keys, repeat_chord, repeat_s = [], [], [], [], []
+        first = 0
         for strand in strands:
             which, starts = np.unique(chord[strand], return_index=True)
             pitch = (note_key[strand] & (LEFT_HAND_BIT - 1)).astype(np.int64)
@@ -88,6 +102,13 @@ class FollowedScore:
             quarters.append(np.append(piece.onset_quarters[which], np.zeros(LONGEST_STEP)))
             empty = np.zeros((LONGEST_STEP, 2), dtype=np.uint64)
             keys.append(np.concatenate((pitch_keys(pitch, starts), empty)))
+            leads = np.searchsorted(
+                piece.onset_quarters[which], piece.repeat_quarters - BESIDE_QUARTERS
+            )
+            inside = (leads[:, 0] > 0) & (leads[:, 1] < which.size)
+            repeat_chord.append(first + leads[inside])
+            repeat_s.append(piece.repeat_s[inside])
+            first += which.size + LONGEST_STEP
         return cls(
             piece_id=pack.pieces[number].piece_id,
             onset_s=np.concatenate(onset_s),
@@ -97,6 +118,8 @@ class FollowedScore:
             bar_quarters=piece.bar_quarters,
             bar_number=piece.bar_number,
             bar_beat_quarters=piece.bar_beat_quarters,
+            repeat_chord=np.concatenate(repeat_chord),
+            repeat_s=np.concatenate(repeat_s),
         )
 
     @cached_property
@@ -133,6 +156,16 @@ class FollowedScore:
         bar = np.searchsorted(self.bar_quarters, self.onset_quarters + 1e-6, side="right")
         begins: NDArray[np.bool_] = np.diff(bar, prepend=-1) != 0
         return begins
+
+    def by_sign_s(self, before: int, now: int, within_s: float) -> float:
+        """Written seconds from one chord to another by way of a repeat sign; the least of them.
+
+        Infinite where none leads to less than ``within_s`` before the second chord.
+        """
+        since_s = float(self.onset_s[now]) - self.repeat_s[:, 1]
+        gone_s = self.repeat_s[:, 0] - float(self.onset_s[before]) + since_s
+        gone_s = gone_s[(since_s > -BESIDE_S) & (since_s < within_s)]
+        return float(gone_s[np.argmin(np.abs(gone_s))]) if gone_s.size else math.inf
 
     def quarters_at(self, at_s: float) -> float:
         """The place, in quarters, that a metronome at the score's tempo reaches at this second."""
