@@ -10,8 +10,10 @@ unfolded, their signs are kept.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,12 +21,16 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.repeats import Passage, as_array, ending_passages
+from converters.repeats import Passage, as_array, ending_passages, repeat_passages
 from edge.errors import InputError, UsageError
 from edge.matching.score import Hand, Piece, Score
 
 DEFAULT_QUARTERS_PER_MINUTE = 120.0
+BarLines = tuple[str, str]
+"""What MEI calls the lines left and right of a bar; empty where it says nothing."""
+
 _MEI = "{http://www.music-encoding.org/ns/mei}"
+_FORWARD, _BACKWARD = ("rptstart", "rptboth"), ("rptend", "rptboth")
 _UNIT_QUARTERS = {"w": 4.0, "h": 2.0, "q": 1.0, "e": 0.5, "s": 0.25}
 
 
@@ -47,36 +53,43 @@ def read_notation_score(path: Path, piece: Piece) -> Score:
             f"{path} needs partitura to be read: install the extra `scores` "
             "(pip install 'sostenuto[scores]')"
         ) from None
-    if path.suffix.lower() == ".mei":
-        _check_one_piece(path)
-    with warnings.catch_warnings():
+    bar_lines = _mei_bar_lines(path) if path.suffix.lower() == ".mei" else []
+    with warnings.catch_warnings(), redirect_stdout(StringIO()):  # partitura prints its doubts
         warnings.simplefilter("ignore")
         try:
             read = partitura.load_score(str(path))
-            return _score(read, partitura.score, piece, path)
+            return _score(read, partitura.score, piece, path, bar_lines)
         except InputError:
             raise
         except Exception as error:  # noqa: BLE001 - partitura raises whatever a broken file provokes
             raise InputError(f"{path} cannot be read as a score ({error!r:.120})") from None
 
 
-def _check_one_piece(path: Path) -> None:
-    """MEI may hold several pieces or movements (``mdiv``); partitura would run them together."""
+def _mei_bar_lines(path: Path) -> list[BarLines]:
+    """What stands left and right of each bar of a MEI file, in order.
+
+    Partitura 1.9 passes over ``rptboth``, and makes one long repeat of what it parts; and it
+    runs several pieces or movements (``mdiv``) of one file together.
+    """
     pieces: list[str] = []
+    lines: list[BarLines] = []
     try:
         for _, element in ElementTree.iterparse(path):
-            if element.tag == f"{_MEI}mdiv" and element.find(f"{_MEI}mdiv") is None:
+            if element.tag == f"{_MEI}measure":
+                lines.append((element.get("left", ""), element.get("right", "")))
+            elif element.tag == f"{_MEI}mdiv" and element.find(f"{_MEI}mdiv") is None:
                 pieces.append(element.get("label") or element.get("n") or str(len(pieces) + 1))
     except (OSError, ElementTree.ParseError):
-        return  # partitura says what is wrong with it
+        return []  # partitura says what is wrong with it
     if len(pieces) > 1:
         raise InputError(
             f"{path} holds {len(pieces)} pieces (mdiv {', '.join(pieces[:5])}"
             f"{', …' if len(pieces) > 5 else ''}): give each a file of its own"
         )
+    return lines
 
 
-def _score(read: Any, kinds: Any, piece: Piece, path: Path) -> Score:
+def _score(read: Any, kinds: Any, piece: Piece, path: Path, bar_lines: Sequence[BarLines]) -> Score:
     notes: list[tuple[float, int, float, int]] = []
     staves: set[int] = set()
     # Partitura counts from the first full bar; a pickup would lie before the beginning.
@@ -117,13 +130,13 @@ def _score(read: Any, kinds: Any, piece: Piece, path: Path) -> Score:
         tempo_quarters=tempo_quarters,
         tempo_s=tempo_s,
         repeat_quarters=as_array(
-            passage for each in read.parts for passage in _repeats(each, kinds, origin)
+            passage for each in read.parts for passage in _repeats(each, kinds, origin, bar_lines)
         ),
     )
 
 
-def _repeats(part: Any, kinds: Any, origin: float) -> list[Passage]:
-    """From where to where the signs of one part lead."""
+def _repeats(part: Any, kinds: Any, origin: float, bar_lines: Sequence[BarLines]) -> list[Passage]:
+    """From where to where the signs of one part lead; bar lines are those of its bars."""
 
     def place(point: Any) -> float:
         return float(part.quarter_map(point.t)) - origin
@@ -131,18 +144,27 @@ def _repeats(part: Any, kinds: Any, origin: float) -> list[Passage]:
     def places(kind: Any) -> list[float]:
         return [place(each.start) for each in part.iter_all(kind)]
 
-    lines = [place(point) for each in part.measures for point in (each.start, each.end)]
+    measures = sorted(part.measures, key=lambda each: each.start.t)
+    lines = [place(point) for each in measures for point in (each.start, each.end)]
 
     def ends_of_bars(kind: Any) -> list[float]:
         """A word such as *da capo* counts at the end of its bar, wherever in it it stands."""
         return [min((x for x in lines if x > at - 1e-6), default=at) for at in places(kind)]
 
-    both = [each for each in part.iter_all(kinds.Repeat) if each.start and each.end]
-    endings = [each for each in part.iter_all(kinds.Ending) if each.start and each.end]
-    segni, codas = places(kinds.Segno), places(kinds.Coda)
+    def spans(kind: Any) -> list[Passage]:
+        whole = (each for each in part.iter_all(kind) if each.start and each.end)
+        return [(place(each.start), place(each.end)) for each in whole]
+
+    endings, segni, codas = spans(kinds.Ending), places(kinds.Segno), places(kinds.Coda)
+    repeats = [(end, begin) for begin, end in spans(kinds.Repeat)]
+    if len(bar_lines) == len(part.measures):
+        signs = [sign for both in bar_lines for sign in both]
+        forward = (at for at, sign in zip(lines, signs, strict=True) if sign in _FORWARD)
+        backward = (at for at, sign in zip(lines, signs, strict=True) if sign in _BACKWARD)
+        repeats = repeat_passages(forward, backward, endings)
     return [
-        *((place(each.end), place(each.start)) for each in both),
-        *ending_passages((place(each.start), place(each.end)) for each in endings),
+        *repeats,
+        *ending_passages(endings),
         *((at, 0.0) for at in ends_of_bars(kinds.DaCapo)),
         *((at, max(x for x in (0.0, *segni) if x < at)) for at in ends_of_bars(kinds.DalSegno)),
         *((at, min([x for x in codas if x > at] or [at])) for at in ends_of_bars(kinds.ToCoda)),

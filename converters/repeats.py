@@ -19,31 +19,43 @@ Passage = tuple[float, float]
 """From where, and to where, in quarters."""
 
 
-def repeat_passages(forward: Iterable[float], backward: Iterable[float]) -> list[Passage]:
+def repeat_passages(
+    forward: Iterable[float], backward: Iterable[float], endings: Iterable[Passage] = ()
+) -> list[Passage]:
     """From each sign back to the place where its part begins.
 
     That is the last forward sign before it; or, where another part was repeated since then, the
-    end of that; or the beginning.
+    end of that; or the beginning. A sign at the end of an ending leads to before the first one.
     """
-    begins, ends = sorted(forward), sorted(set(backward))
-    return [(end, max([0.0, *(each for each in (*begins, *ends) if each < end)])) for end in ends]
+    groups = _groups(endings)
+    ends = sorted(set(backward))
+    begins = sorted({0.0, *forward, *ends})
+    passages = []
+    for end in ends:
+        before = min([end, *(group[0][0] for group in groups if group[0][0] < end <= group[-1][1])])
+        passages.append((end, max((each for each in begins if each < before), default=0.0)))
+    return passages
 
 
 def ending_passages(endings: Iterable[Passage]) -> list[Passage]:
-    """From the beginning of the first ending to that of every other one of its group.
+    """From the beginning of the first ending to that of every other one of its group."""
+    return [
+        (group[0][0], begin)
+        for group in _groups(endings)
+        for begin, _ in group
+        if begin > group[0][0]
+    ]
 
-    Endings, given by where they begin and end, are one group where each begins as the one
-    before it ends.
-    """
-    passages: list[Passage] = []
-    first = until = -1.0
-    for begin, end in sorted(set(endings)):
-        if begin == until:
-            passages.append((first, begin))
+
+def _groups(endings: Iterable[Passage]) -> list[list[Passage]]:
+    """Endings, by where they begin and end, of one part: each begins as the one before it ends."""
+    groups: list[list[Passage]] = []
+    for ending in sorted(set(endings)):
+        if groups and groups[-1][-1][1] == ending[0]:
+            groups[-1].append(ending)
         else:
-            first = begin
-        until = end
-    return passages
+            groups.append([ending])
+    return groups
 
 
 def section_passages(order: Sequence[str], sections: dict[str, Passage]) -> list[Passage]:

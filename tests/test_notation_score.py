@@ -225,6 +225,22 @@ def test_repeats_and_endings_of_mei(tmp_path: Path) -> None:
     assert repeats_of_text(path, marked) == [(2.0, 4.0), (4.0, 0.0)]
 
 
+def test_a_line_that_ends_one_repeat_and_begins_the_next_counts_as_both(tmp_path: Path) -> None:
+    path = tmp_path / "both.mei"
+    dotted = MEI.replace('<measure n="1">', '<measure n="1" xml:id="m1" right="rptboth">')
+    dotted = dotted.replace('<measure n="2">', '<measure n="2" xml:id="m2" right="rptend">')
+    assert repeats_of_text(path, dotted) == [(2.0, 0.0), (4.0, 2.0)]
+
+
+def test_the_doubts_of_the_parser_do_not_reach_standard_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "doubtful.mei"
+    path.write_text(MEI.replace('<measure n="1">', '<measure n="1" right="rptend">'))
+    read_notation_score(path, BLANK)
+    assert capsys.readouterr().out == ""
+
+
 def repeats_of_text(path: Path, text: str) -> list[tuple[float, float]]:
     path.write_text(text)
     return repeats_of(path)
