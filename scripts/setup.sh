@@ -107,6 +107,7 @@ else
   needed+=("${compiling[@]}")
   if ! have mosquitto && [ ! -x /usr/sbin/mosquitto ]; then no_mosquitto=yes; needed+=(mosquitto); fi
   if ! have openssl; then needed+=(openssl); fi
+  if ! have chromium && ! have chromium-browser; then needed+=(chromium); fi
   # The tests of a live MIDI port need a real one: JACK's needs no sound card.
   if [ ! -e /dev/snd/seq ] && ! have jackd; then needed+=(jackd2); fi
   # Where PipeWire carries the sound, installing PulseAudio would push it out: the tests of a

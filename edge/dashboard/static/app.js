@@ -14,6 +14,9 @@ const TOPICS = ['availability', 'info', 'health', 'notes', 'piece', 'position', 
 /** How often a screen reader's picture of the sound may change. */
 const WORDS_MS = 500;
 
+/** What a broker has kept is here by then. */
+const RETAINED_MS = 2000;
+
 const picture = new Picture();
 const roll = new Roll(byId('roll'));
 const keyboard = new Keyboard(byId('keyboard'));
@@ -85,6 +88,12 @@ async function whereabouts() {
   }
 }
 
+/** Nothing was kept at the broker: no such piano was there yet. */
+function missing() {
+  picture.available ??= false;
+  touch('availability');
+}
+
 async function begin() {
   const where = await whereabouts();
   if (where === null) {
@@ -111,6 +120,7 @@ async function begin() {
     onState: (state, why) => {
       link = { state, why };
       touch('link');
+      if (state === 'open') setTimeout(missing, RETAINED_MS);
     },
     onMessage: ({ topic, payload, retain }) => {
       const name = topic.slice(root.length);
@@ -127,15 +137,16 @@ async function begin() {
       const changed = picture.take(name, document, { retain, arrived_ms: performance.now() });
       touch(changed);
       const isBack = changed === 'availability' && picture.available;
-      if (isBack || (changed === 'session' && document.state === 'end')) askForHistory();
+      if (isBack || changed === 'session') askForHistory();
     },
   });
   asker = new Asker((name, body) => mqtt.publish(`${root}cmd/${name}`, JSON.stringify(body)));
   mqtt.open();
 }
 
+/** While somebody looks at it: when the page is opened, and when the record has grown. */
 async function askForHistory() {
-  if (asker !== null) showHistory(await asker.ask('history', { what: 'sessions', limit: 50 }));
+  if (asker !== null && !byId('page-history').hidden) showHistory(await asker.ask('history', { what: 'sessions', limit: 50 }));
 }
 
 byId('ear-switch').addEventListener('click', async () => {
@@ -160,7 +171,7 @@ function turn() {
     if (`page-${each.hash.slice(1)}` === page.id) each.setAttribute('aria-current', 'page');
     else each.removeAttribute('aria-current');
   });
-  if (page.id === 'page-history') askForHistory();
+  askForHistory();
 }
 addEventListener('hashchange', () => {
   turn();
