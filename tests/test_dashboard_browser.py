@@ -39,6 +39,7 @@ from edge.messages import (
 from edge.note import NoteState
 from edge.publish.address import BrokerAddress
 from edge.publish.clock import rfc3339
+from edge.publish.embedded import EmbeddedBroker
 from edge.resources import demo_recording
 from edge.settings import read_settings
 from tests.base_dependencies import ROOT
@@ -110,11 +111,11 @@ class House:
 class Player:
     """A piano that says what the test wants to see, in the contract's own types."""
 
-    def __init__(self, house: House, device: str = "parlour") -> None:
+    def __init__(self, broker: BrokerAddress, device: str = "parlour") -> None:
         self._device = device
         self._seq = itertools.count()
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
-        self._client.connect("127.0.0.1", house.port)
+        self._client.connect(broker.host, broker.port)
         self._client.loop_start()
         self._began_s = time.monotonic()
         self.say_word("online")
@@ -165,7 +166,7 @@ def house(tmp_path: Path, wait_until: Callable[..., None]) -> Iterator[House]:
 
 @pytest.fixture
 def player(house: House) -> Iterator[Player]:
-    made = Player(house)
+    made = Player(house.address)
     yield made
     made.close()
 
@@ -319,6 +320,19 @@ def test_a_key_is_guessed_then_sure_then_let_go(
     expect(page.locator("#pedal")).to_have_class("pedal down")
 
 
+def test_the_demos_own_broker_serves_as_well(look: Look, tmp_path: Path) -> None:
+    with EmbeddedBroker() as embedded:
+        piano = Piano("parlour", embedded.address)
+        keeper = Doorkeeper(tmp_path / "none")
+        with DashboardServer(piano, keeper, {}, port=0, host="127.0.0.1") as server:
+            player = Player(embedded.address)
+            page = look(server.url)
+            expect(page.locator("#ear-word")).to_have_text("Listening")
+            player.note(1, 60, NoteState.CONFIRMED)
+            expect(key(page, 60)).to_have_attribute("data-lit", "sure")
+            player.close()
+
+
 def piece(player: Player, **fields: Any) -> None:
     known = {"piece_id": "p", "work_id": "w", "title": "Minuet", "composer": "Petzold, Christian"}
     player.say("piece", Piece, retain=True, state=PieceState.MATCHED, bars=32, **known | fields)
@@ -398,7 +412,7 @@ def test_a_broker_that_is_killed_is_seen_and_found_again(
         expect(page.locator("#ear-word")).to_have_text("No connection")
         expect(page.get_by_role("switch", name="Listen")).to_be_disabled()
         house.start()
-        again = Player(house)
+        again = Player(house.address)
         expect(page.locator("#ear-word")).to_have_text("Listening")
         again.close()
 

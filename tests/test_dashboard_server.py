@@ -4,7 +4,10 @@ import contextlib
 import http.client
 import io
 import json
+import shutil
 import socket
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from edge.broker_setup import DASHBOARD, BrokerPlan, Ports, set_up
 from edge.cli.dashboard import broker_for_dashboards
 from edge.dashboard import bridge
 from edge.dashboard.login import Doorkeeper, TooManyGuessesError, keep_password
@@ -19,6 +23,7 @@ from edge.dashboard.server import DashboardServer, Piano, may_be_called, read_fi
 from edge.errors import UsageError
 from edge.publish.address import BrokerAddress, Tls
 from edge.settings import Settings
+from tests.conftest import free_port
 
 PASSWORD = "wohltemperiert"
 NOBODY = BrokerAddress("127.0.0.1", 9)
@@ -375,3 +380,44 @@ def test_another_page_gets_no_bridge_and_a_broker_that_is_away_is_told(serve: Se
     sock, answer = websocket(browser)
     assert answer.startswith(b"HTTP/1.1 502")
     sock.close()
+
+
+def connect_packet(user: str, password: str) -> bytes:
+    fields = [b"MQTT", b"\x04\xc2\x00\x3c", b"a", user.encode(), password.encode()]
+    body = b"".join(
+        each if i == 1 else len(each).to_bytes(2, "big") + each for i, each in enumerate(fields)
+    )
+    return bytes([0x10, len(body)]) + body
+
+
+def test_the_account_for_dashboards_comes_in_by_the_device_under_tls(
+    serve: Serve, wait_until: Any
+) -> None:
+    with tempfile.TemporaryDirectory() as made:  # mosquitto's own user may not look into pytest's
+        Path(made).chmod(0o755)
+        ports = Ports(free_port(), free_port(), free_port(), free_port())
+        plan = set_up(BrokerPlan(Path(made) / "broker", ("parlour",), ("127.0.0.1",), True, ports))
+        program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+        process = subprocess.Popen([program, "-c", str(plan.folder / "mosquitto.conf")])
+        try:
+            account = plan.folder / "accounts" / DASHBOARD
+            password = (account / "password").read_text().strip()
+            settings = Settings(
+                dashboard_broker=f"mqtts://{DASHBOARD}:{password}@127.0.0.1:{ports.tls}",
+                broker_ca=str(account / "ca.crt"),
+            )
+            browser = serve(piano=Piano("parlour", broker_for_dashboards(settings, None)))
+            wait_until(lambda: websocket(browser)[1].startswith(b"HTTP/1.1 101"), "the broker")
+            where = json.loads(browser.ask("GET", "/api/where")[1])
+            assert (where["url"], where["username"]) == ("mqtt", DASHBOARD)
+            sock, _ = websocket(browser)
+            sock.sendall(masked(2, connect_packet(where["username"], where["password"])))
+            assert sock.recv(64) == bridge.frame(2, bytes.fromhex("20020000"))
+            sock.close()
+            sock, _ = websocket(browser)
+            sock.sendall(masked(2, connect_packet(where["username"], "guessed")))
+            assert sock.recv(64) == bridge.frame(2, bytes.fromhex("20020005"))
+            sock.close()
+        finally:
+            process.terminate()
+            process.wait()
