@@ -130,13 +130,13 @@ class Player:
         self._client.publish(topic, word, qos=1, retain=True).wait_for_publish(10)
 
     def say(self, name: str, made: type[Envelope], *, retain: bool = False, **fields: Any) -> None:
-        message = made(
-            boot="b",
-            seq=next(self._seq),
-            t=rfc3339(time.time()),
-            mono_ms=int(time.monotonic() * 1000),
-            **fields,
-        )
+        envelope = {
+            "boot": "b",
+            "seq": next(self._seq),
+            "t": rfc3339(time.time()),
+            "mono_ms": int(time.monotonic() * 1000),
+        }
+        message = made(**envelope | fields)
         topic = full_topic(self._device, name)
         self._client.publish(topic, encode(message), qos=1, retain=retain).wait_for_publish(10)
 
@@ -277,6 +277,11 @@ def test_a_recording_is_heard_and_seen_all_the_way(
         page.get_by_role("link", name="Piano", exact=True).click()
         expect(page.locator("#info")).to_contain_text("demo.flac")
         take_pictures(page, "piano")
+        switch = page.get_by_role("switch", name="Listen")
+        for word in ("Not listening", "Listening"):
+            switch.click()
+            expect(page.locator("#ear-word")).to_have_text(word)
+            expect(switch).to_have_attribute("aria-checked", str(word == "Listening").lower())
         listening.terminate()
         assert listening.wait(20) == 0
         expect(page.locator("#ear-word")).to_have_text("Piano is away")
@@ -464,6 +469,21 @@ def test_settings_open_with_the_password_and_the_broker_is_tried_step_by_step(
     expect(page.locator("#login")).to_be_visible()
 
 
+def test_looking_begins_with_the_password_where_the_owner_says_so(
+    house: House, player: Player, look: Look, tmp_path: Path
+) -> None:
+    keep_password(PASSWORD, tmp_path / "password.json")
+    piano = Piano("parlour", house.address, private=True)
+    keeper = Doorkeeper(tmp_path / "password.json")
+    desk = Keeper("parlour", None).desk()
+    with DashboardServer(piano, keeper, desk, port=0, host="127.0.0.1") as server:
+        page = look(server.url)
+        expect(page.locator("#ear-word")).to_have_text("Not connected")
+        page.get_by_label("The device’s password").fill(PASSWORD)
+        page.keyboard.press("Enter")
+        expect(page.locator("#ear-word")).to_have_text("Listening")
+
+
 def test_it_is_an_app_that_opens_while_the_device_is_away(
     dashboard: DashboardServer, look: Look
 ) -> None:
@@ -601,3 +621,57 @@ def test_an_event_is_told_to_whoever_looks(
     expect(page.locator("#ear-word")).to_have_text("Listening")
     player.say("event", EventMessage, kind="overrun", text="sound was lost", count=3)
     expect(page.locator("#events")).to_contain_text("sound was lost (3 times)")
+
+
+def test_a_message_that_comes_twice_counts_once(
+    dashboard: DashboardServer, player: Player, look: Look
+) -> None:
+    page = look(f"{dashboard.url}#piano")
+    expect(page.locator("#ear-word")).to_have_text("Listening")
+    for seq in (7, 7, 8):
+        player.say("event", EventMessage, seq=seq, kind="overrun", text=f"number {seq}")
+    expect(page.locator("#events li").first).to_contain_text("number 8")
+    expect(page.locator("#events li")).to_have_count(2)
+
+
+CUT_ANYWHERE = """async () => {
+    const { packet, PacketReader, readPublish } = await import('./mqtt.js');
+    const sizes = [0, 1, 125, 127, 128, 16383, 16384, 200000];
+    const sent = sizes.map((size) => packet(3, 2, [0, 1, 116, 0, 9, ...new Array(size).fill(120)]));
+    const stream = new Uint8Array(sent.flatMap((bytes) => [...bytes]));
+    return [1, 2, 7, 4096, stream.length].map((step) => {
+        const reader = new PacketReader();
+        const read = [];
+        for (let at = 0; at < stream.length; at += step) {
+            const piece = stream.subarray(at, at + step);
+            if (step > 7 || at < 1000) read.push(...reader.push(piece));
+            else { read.push(...reader.push(stream.subarray(at))); break; }
+        }
+        return read.map(({ type, flags, body }) => {
+            const { topic, payload, qos, id } = readPublish(flags, body);
+            return [type, topic, qos, id, payload.length];
+        });
+    });
+}"""
+
+TOO_LARGE = """async () => {
+    const { PacketReader } = await import('./mqtt.js');
+    return [[48, 255, 255, 255, 255, 1], [48, 255, 255, 255, 127]].map((bytes) => {
+        try {
+            return new PacketReader().push(new Uint8Array(bytes)).length;
+        } catch (error) {
+            return error.message;
+        }
+    });
+}"""
+
+
+def test_packets_are_read_however_the_network_cuts_them(
+    dashboard: DashboardServer, look: Look
+) -> None:
+    page = look(dashboard.url)
+    expected = [[3, "t", 1, 9, size] for size in (0, 1, 125, 127, 128, 16383, 16384, 200000)]
+    assert page.evaluate(CUT_ANYWHERE) == [expected] * 5
+    not_mqtt, too_large = page.evaluate(TOO_LARGE)
+    assert "more than four bytes" in not_mqtt
+    assert "too large" in too_large

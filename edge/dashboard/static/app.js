@@ -22,6 +22,11 @@ const roll = new Roll(byId('roll'));
 const keyboard = new Keyboard(byId('keyboard'));
 addEventListener('themechange', () => roll.paint());
 
+/** Whoever asked the system for less motion gets the roll in steps. */
+const calm = matchMedia('(prefers-reduced-motion: reduce)');
+const CALM_MS = 1000;
+let drawn_ms = 0;
+
 let link = { state: 'connecting', why: '' };
 let asker = null;
 
@@ -57,7 +62,10 @@ function frame(now_ms) {
   stale.clear();
   const now_s = picture.clock.at(now_ms);
   if (!byId('page-now').hidden) {
-    roll.draw(picture, now_s);
+    if (!calm.matches || now_ms - drawn_ms > CALM_MS) {
+      roll.draw(picture, now_s);
+      drawn_ms = now_ms;
+    }
     showPlace(picture, now_s);
     byId('pedal').classList.toggle('down', picture.pedal);
   }

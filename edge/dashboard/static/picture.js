@@ -6,6 +6,10 @@ import { keyName } from './keys.js';
 const REMEMBERED_S = 30;
 const LAG_WINDOW_MS = 30000;
 const EVENTS_KEPT = 20;
+const NUMBERS_KEPT = 500;
+
+/** Topics on which a message that came before would be taken for another. */
+const COUNTED = ['feedback', 'event'];
 
 /** A wrong note is told about the moment at which it was struck; an onset is moved by less. */
 const SAME_NOTE_S = 0.08;
@@ -58,6 +62,17 @@ export class Picture {
     this.events = [];
   }
 
+  #seen = new Set();
+
+  /** Whether this very message came before: at QoS 1 it does when its acknowledgement was lost. */
+  #isRepeat(name, { boot, seq }) {
+    const number = `${name}/${boot}/${seq}`;
+    if (this.#seen.has(number)) return true;
+    this.#seen.add(number);
+    if (this.#seen.size > NUMBERS_KEPT) this.#seen.delete(this.#seen.values().next().value);
+    return false;
+  }
+
   #forget() {
     this.boot = null;
     this.clock = new StreamClock();
@@ -78,6 +93,7 @@ export class Picture {
       if (!this.available) this.#letGo();
       return name;
     }
+    if (COUNTED.includes(name) && this.#isRepeat(name, document)) return null;
     if (document.historical) return name === 'event' ? this.#event(document) : null;
     if (!retain) this.#witness(document, arrived_ms);
     switch (name) {
