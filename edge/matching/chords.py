@@ -129,6 +129,11 @@ def count_keys(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     return counts
 
 
+def distinct_chords(chords: Chords) -> int:
+    """How many chords there are, those with the same keys counted once."""
+    return len(set(map(tuple, chords.keys.tolist())))
+
+
 def shifted_keys(keys: NDArray[np.uint64], semitones: int) -> NDArray[np.uint64]:
     """Move every key up by 1 to 63 semitones, or down by as many; shape (chords, 2)."""
     low, high = keys[:, 0], keys[:, 1]

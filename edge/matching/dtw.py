@@ -11,7 +11,9 @@ From one played chord to the next the score moves on by no chord (a chord struck
 an ornament), by one, or by two or three (chords missed, or two heard as one). Because every
 step takes exactly one played chord, a row of the table depends on the row before it alone:
 it is computed in one go for all candidates, and a stream can be aligned as it arrives, with
-one row for its state. The table is kept in diagonals, as the search hands them over.
+one row for its state. The table is kept in diagonals, as the search hands them over, and the
+candidates lie side by side in each: a step to the next diagonal is then the same distance in
+memory for all of them, and every row of the table one unbroken run of numbers.
 
 The cost of what is passed over needs no bookkeeping on the way. Let W(j) be the written notes
 up to chord j, and add the cost of all of them to the gain of every cell: whichever way leads
@@ -22,6 +24,7 @@ before the beginning and up to the end are settled once, at the start and the fi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -29,8 +32,15 @@ from numpy.typing import NDArray
 
 from edge.matching.chords import Chords
 
-MISSED_NOTE_COST = 0.3
+TENTHS = 10
+"""The table counts in tenths of a note: in short whole numbers, of which equal ones are equal."""
+
+MISSED_NOTE_COST_TENTHS = 3
+MISSED_NOTE_COST = MISSED_NOTE_COST_TENTHS / TENTHS
 """Cost of a written note that was not played, in notes gained."""
+
+WORTH_TENTHS = TENTHS + MISSED_NOTE_COST_TENTHS
+"""What a note is worth that was played and written: what it gains, and no cost."""
 
 ROLLED_WITHIN_S = 0.15
 """A chord that is struck in pieces follows itself this closely (rolled chords: 30 to 100 ms a
@@ -40,6 +50,9 @@ wrong pieces fit half of anything."""
 SKIPPABLE_CHORDS = 2
 """Chords of the score that one step may pass over."""
 
+CELLS_AT_A_TIME = 16_384
+"""What is compared in one go, so that the words stay in a processor's cache."""
+
 
 @dataclass(frozen=True, slots=True)
 class Windows:
@@ -47,13 +60,14 @@ class Windows:
 
     Attributes
     ----------
-    keys : uint64, shape (candidates, chords, 2)
-    sizes : float32, shape (candidates, chords)
+    keys : uint64, shape (2, chords, candidates)
+        Low and high words; see :class:`edge.matching.chords.Chords`.
+    sizes : uint8, shape (chords, candidates)
         Notes in each chord, 0 for padding.
     """
 
     keys: NDArray[np.uint64]
-    sizes: NDArray[np.float32]
+    sizes: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +78,43 @@ class Alignments:
     ----------
     gain : float32, shape (candidates,)
         Notes gained, divided by notes played: at most 1.
-    score_chord : int64, shape (candidates, played chords)
-        Chord of the window that each played chord lies on, rising.
+    last : int64, shape (candidates,)
+        Diagonal on which it ends.
+    table, arriving : int16 or int32, shape (played chords, diagonals × candidates)
+        Best gain in each cell, and the gain on arriving there.
     """
 
     gain: NDArray[np.float32]
-    score_chord: NDArray[np.int64]
+    last: NDArray[np.int64]
+    table: NDArray[np.signedinteger[Any]]
+    arriving: NDArray[np.signedinteger[Any]]
+
+    def score_chord(self, candidate: int) -> NDArray[np.int64]:
+        """Chord of the window that each played chord lies on, rising; shape (played chords,).
+
+        Walks back from the last diagonal; the step by one chord where it serves. Who moved on
+        by none of the steps that arrive has stayed.
+        """
+        count, cells = self.table.shape
+        candidates = self.last.size
+        table, arriving = self.table.ravel().data, self.arriving.ravel().data
+        diagonal = int(self.last[candidate])
+        diagonals = [diagonal]
+        for row in range(count - 1, 0, -1):
+            at = row * cells + diagonal * candidates + candidate
+            before = table[at] - arriving[at]
+            at -= cells
+            for passed in range(min(SKIPPABLE_CHORDS, diagonal) + 1):
+                if table[at - passed * candidates] >= before:
+                    diagonal -= passed
+                    break
+            else:
+                diagonal += 1
+            diagonals.append(diagonal)
+        return np.arange(count, dtype=np.int64) + np.array(diagonals[::-1], dtype=np.int64)
 
 
-def align(played: Chords, windows: Windows, with_path: bool = True) -> Alignments:
+def align(played: Chords, windows: Windows) -> Alignments:
     """Lay the performance on every window.
 
     The diagonal of played chord ``i`` and window chord ``j`` is ``j - i``; a window of
@@ -83,115 +125,77 @@ def align(played: Chords, windows: Windows, with_path: bool = True) -> Alignment
     played : Chords
         At least one.
     windows : Windows
-    with_path : bool
-        False saves the time and memory of finding where each chord lies;
-        ``score_chord`` is then empty.
     """
     count = len(played)
-    candidates, chords = windows.sizes.shape
+    chords, candidates = windows.sizes.shape
     diagonals = chords - count + 1
-    arriving, staying = _gains(played, windows, diagonals)
-    written = np.cumsum(windows.sizes, axis=1) * np.float32(MISSED_NOTE_COST)
-    table = np.empty((count if with_path else 2, candidates, diagonals), dtype=np.float32)
-    best = table[0]
-    np.add(
-        arriving[0],
-        (written - windows.sizes * np.float32(MISSED_NOTE_COST))[:, :diagonals],
-        out=best,
-    )
-    for row in range(1, count):
-        before, best = best, table[row if with_path else row % 2]
-        _next_row(before, arriving[row], staying.get(row), best)
-    settled = best - written[:, count - 1 :]
-    last = np.argmax(settled, axis=1)
-    gain = np.take_along_axis(settled, last[:, None], axis=1)[:, 0]
-    notes = max(int(played.sizes.sum()), 1)
-    steps = _steps_taken(table, arriving) if with_path else np.zeros((0, candidates, 0), np.int8)
-    return Alignments(
-        gain=(gain / notes).astype(np.float32),
-        score_chord=_traced(steps, last),
-    )
-
-
-def _gains(
-    played: Chords, windows: Windows, diagonals: int
-) -> tuple[NDArray[np.float32], dict[int, NDArray[np.float32]]]:
-    """Gain on arriving in each cell, (played, candidates, diagonals), and on staying there.
-
-    Who stays on a chord gains only keys that the played chord before has not struck, and only
-    soon after it: the rows of those chords alone are in the dictionary.
-    """
-    arriving = _diagonals_of(_common(played.keys, windows), diagonals)
+    notes = int(played.sizes.sum())
+    most = WORTH_TENTHS * (notes + int(windows.sizes.sum(axis=0).max()))
+    kind = np.int16 if most <= np.iinfo(np.int16).max else np.int32
+    written_keys = _cells(windows.keys, diagonals * candidates)
+    arriving = _worth(played.keys, written_keys, kind)
+    # Who stays on a chord gains only keys that the played chord before has not struck, and only
+    # soon after it.
     soon = np.flatnonzero(np.diff(played.onset_s, prepend=-np.inf) <= ROLLED_WITHIN_S)
-    fresh = _common(played.keys[soon] & ~played.keys[soon - 1], windows)
-    staying = {
-        row: gained[:, row : row + diagonals]
-        for row, gained in zip(soon.tolist(), fresh, strict=True)
-    }
-    return arriving, staying
+    fresh = _worth(played.keys[soon] & ~played.keys[soon - 1], written_keys[:, soon], kind)
+    staying = dict(zip(soon.tolist(), fresh, strict=True))
+    cost = np.multiply(windows.sizes, MISSED_NOTE_COST_TENTHS, dtype=kind)
+    written = np.cumsum(cost, axis=0, dtype=kind)
+    table = np.empty((count, diagonals * candidates), dtype=kind)
+    np.add(arriving[0], (written - cost)[:diagonals].ravel(), out=table[0])
+    rows = list(table)
+    for row in range(1, count):
+        _next_row(rows[row - 1], arriving[row], staying.get(row), candidates, rows[row])
+    settled = table[-1].reshape(diagonals, candidates) - written[count - 1 :]
+    last = np.argmax(settled, axis=0)
+    gain = settled[last, np.arange(candidates)] / (TENTHS * max(notes, 1))
+    return Alignments(gain.astype(np.float32), last, table, arriving)
 
 
-def _common(keys: NDArray[np.uint64], windows: Windows) -> NDArray[np.float32]:
-    """What the keys that are common to played and written chords are worth.
+def _cells(keys: NDArray[np.uint64], cells: int) -> NDArray[np.uint64]:
+    """The keys of the written chord of each cell; shape (2, played chords, cells), a view."""
+    words, chords, candidates = keys.shape
+    rows = chords - cells // candidates + 1
+    word, chord, candidate = keys.strides
+    return as_strided(keys, (words, rows, cells), (word, chord, candidate), writeable=False)
 
-    Shape (played, candidates, chords of a window).
+
+def _worth(
+    played: NDArray[np.uint64],
+    written: NDArray[np.uint64],
+    kind: type[np.int16 | np.int32],
+) -> NDArray[np.signedinteger[Any]]:
+    """What the keys that played chords share with the written chord of each cell are worth.
+
+    Shapes (played chords, 2) and (2, played chords, cells) in, (played chords, cells) out.
     """
-    low, high = (
-        np.bitwise_count(np.ascontiguousarray(windows.keys[:, :, word]) & keys[:, word, None, None])
-        for word in (0, 1)
-    )
-    low += high
-    worth: NDArray[np.float32] = low * np.float32(1 + MISSED_NOTE_COST)
+    low, high = written
+    rows, cells = low.shape
+    worth = np.empty((rows, cells), dtype=kind)
+    block = max(CELLS_AT_A_TIME // cells, 1)
+    for first in range(0, rows, block):
+        some = slice(first, first + block)
+        common = np.bitwise_count(low[some] & played[some, :1])
+        common += np.bitwise_count(high[some] & played[some, 1:])
+        np.multiply(common, WORTH_TENTHS, out=worth[some], dtype=kind)
     return worth
 
 
-def _diagonals_of(cells: NDArray[np.float32], diagonals: int) -> NDArray[np.float32]:
-    """Cells by diagonal rather than by chord of the window; a view."""
-    played, candidates, _ = cells.shape
-    row, candidate, chord = cells.strides
-    return as_strided(
-        cells, (played, candidates, diagonals), (row + chord, candidate, chord), writeable=False
-    )
-
-
 def _next_row(
-    before: NDArray[np.float32],
-    arriving: NDArray[np.float32],
-    staying: NDArray[np.float32] | None,
-    best: NDArray[np.float32],
+    before: NDArray[np.signedinteger[Any]],
+    arriving: NDArray[np.signedinteger[Any]],
+    staying: NDArray[np.signedinteger[Any]] | None,
+    candidates: int,
+    best: NDArray[np.signedinteger[Any]],
 ) -> None:
     """The best gain in each cell after one played chord more, into ``best``."""
-    best[:, :1] = before[:, :1]
-    np.maximum(before[:, 1:], before[:, :-1], out=best[:, 1:])
+    best[:candidates] = before[:candidates]
+    np.maximum(before[candidates:], before[:-candidates], out=best[candidates:])
     for passed in range(2, SKIPPABLE_CHORDS + 1):
-        np.maximum(best[:, passed:], before[:, :-passed], out=best[:, passed:])
+        later = best[passed * candidates :]
+        np.maximum(later, before[: -passed * candidates], out=later)
     best += arriving
-    stayed = before[:, 1:] if staying is None else before[:, 1:] + staying[:, :-1]
-    np.maximum(best[:, :-1], stayed, out=best[:, :-1])
-
-
-def _steps_taken(table: NDArray[np.float32], arriving: NDArray[np.float32]) -> NDArray[np.int8]:
-    """How many chords the score moved on to reach each cell; the step by one where it serves.
-
-    Who moved on by none of the steps that arrive has stayed.
-    """
-    before, best, arrived = table[:-1], table[1:], arriving[1:]
-    steps = np.zeros(table.shape, dtype=np.int8)
-    step = steps[1:]
-    for passed in range(SKIPPABLE_CHORDS, -1, -1):
-        end = before.shape[2] - passed
-        this_way = before[:, :, :end] + arrived[:, :, passed:] >= best[:, :, passed:]
-        np.copyto(step[:, :, passed:], passed + 1, where=this_way)
-    return steps
-
-
-def _traced(steps: NDArray[np.int8], last: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Walk back from the last diagonal of each candidate."""
-    count, candidates, _ = steps.shape
-    rows = np.arange(candidates)
-    score_chord = np.zeros((candidates, count), dtype=np.int64)
-    diagonal = last.copy()
-    for row in range(count - 1, -1, -1):
-        score_chord[:, row] = row + diagonal
-        diagonal = diagonal - (steps[row, rows, diagonal] - 1)
-    return score_chord
+    stayed = before[candidates:]
+    if staying is not None:
+        stayed = stayed + staying[:-candidates]
+    np.maximum(best[:-candidates], stayed, out=best[:-candidates])

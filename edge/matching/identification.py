@@ -8,11 +8,12 @@ the query.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import cache
 
 import numpy as np
 
 from edge.matching.catalogue import Catalogue
-from edge.matching.chords import Chords, chords_of_notes
+from edge.matching.chords import Chords, chords_of_notes, distinct_chords
 from edge.matching.fusion import confidence
 from edge.matching.match import Candidate, MatchState, PieceMatch
 from edge.matching.pack import PieceChords
@@ -96,6 +97,7 @@ def identify_chords(
     if len(chords) < FEWEST_CHORDS or len(catalogue) == 0:
         return PieceMatch(MatchState.SEARCHING, ())
     farthest = FARTHEST_TRANSPOSITION if transposed else 0
+    read_piece = cache(read_piece)
     verified: list[Verified] = []
     for semitones in range(-farthest, farthest + 1):
         moved = chords.transposed(-semitones)
@@ -106,8 +108,9 @@ def identify_chords(
         ]
         verified.extend(verify(moved, found, read_piece, semitones))
     best = _best_of_each_work(verified, catalogue, prefer_piece)
+    distinct = distinct_chords(chords)
     candidates = tuple(
-        _candidate(each, chords, _rival(each, best), catalogue, read_piece(each.piece))
+        _candidate(each, chords, distinct, _rival(each, best), catalogue, read_piece(each.piece))
         for each in best[:CANDIDATES_NAMED]
     )
     return PieceMatch(match_state(candidates, len(chords)), candidates)
@@ -157,6 +160,7 @@ def _rival(candidate: Verified, best_of_each_work: Sequence[Verified]) -> float:
 def _candidate(
     verified: Verified,
     chords: Chords,
+    distinct: int,
     rival: float,
     catalogue: Catalogue,
     score: PieceChords,
@@ -164,7 +168,6 @@ def _candidate(
     piece = catalogue.pieces[verified.piece]
     score_chord = np.clip(verified.score_chord, 0, score.sizes.size - 1)
     start = int(score_chord[0])
-    distinct = np.unique(chords.keys, axis=0).shape[0]
     return Candidate(
         piece_id=piece.piece_id,
         work_id=piece.work_id,

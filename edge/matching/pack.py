@@ -201,11 +201,31 @@ class PieceChords:
         ticks = np.cumsum(self._arrays.chord_delta[chords], dtype=np.int64)
         return ticks / TICKS_PER_QUARTER
 
+    @property
+    def count(self) -> int:
+        """How many chords there are."""
+        return _length(self._arrays.piece_chord_start, self._number)
+
     @cached_property
     def keys(self) -> NDArray[np.uint64]:
-        note_key = self._arrays.note_key[_span(self._arrays.piece_note_start, self._number)]
-        size = self._arrays.chord_size[_span(self._arrays.piece_chord_start, self._number)]
-        first = np.cumsum(size, dtype=np.int64) - size
+        return self._keys_of(0, self.count)
+
+    def keys_of(self, chords: slice) -> NDArray[np.uint64]:
+        """The keys of some chords, ``start`` and ``stop`` within the piece; reads no others."""
+        if "keys" in self.__dict__:
+            return self.keys[chords]
+        return self._keys_of(chords.start, chords.stop)
+
+    def _keys_of(self, start: int, stop: int) -> NDArray[np.uint64]:
+        if stop <= start:
+            return np.zeros((0, 2), dtype=np.uint64)
+        first_chord = int(self._arrays.piece_chord_start[self._number])
+        end = np.cumsum(self._arrays.chord_size[first_chord : first_chord + stop], dtype=np.int64)
+        first = np.append(0, end[:-1])[start:]
+        first_note = int(self._arrays.piece_note_start[self._number])
+        notes = slice(first_note + int(first[0]), first_note + int(end[-1]))
+        note_key = self._arrays.note_key[notes]
+        first -= first[0]
         words = [np.bitwise_or.reduceat(bit[note_key], first) for bit in (_LOW_BIT, _HIGH_BIT)]
         return np.stack(words, axis=1)
 
@@ -278,6 +298,9 @@ class Pack:
 
     def postings(self, start: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.uint32]:
         """Posting lists, given by their starts and lengths, end to end."""
+        if not self._is_large:
+            at = np.arange(int(count.sum())) + np.repeat(start - np.cumsum(count) + count, count)
+            return self.arrays.posting[at]
         found = np.empty(int(count.sum()), dtype=np.uint32)
         end = 0
         for number, (first, length) in enumerate(zip(start.tolist(), count.tolist(), strict=True)):
@@ -301,6 +324,10 @@ class Pack:
         if self._is_large:
             for each in self.maps:
                 each.madvise(mmap.MADV_DONTNEED)
+
+
+def _length(start: NDArray[np.uint32], number: int) -> int:
+    return int(start[number + 1]) - int(start[number])
 
 
 def _span(start: NDArray[np.uint32], number: int) -> slice:

@@ -156,10 +156,11 @@ def _votes(
         return np.zeros(0, dtype=np.int64), np.zeros(0)
     weight = np.log(np.maximum(VOTES_OF_A_SINGLE * len(pack.pieces) / count, 2))
     chord = pack.postings(start, count).astype(np.int64)
-    place = (chord - np.repeat(voter, count)) // DIAGONALS_PER_PLACE
-    cast = np.repeat((voter << LIST_BITS) | np.arange(count.size), count)
-    cast |= place << (VOTER_BITS + LIST_BITS)
-    cast = cast[_often_named(place)]
+    listed = np.repeat(np.arange(count.size), count)
+    place = (chord - voter[listed]) // DIAGONALS_PER_PLACE
+    often = _often_named(place)
+    place, listed = place[often], listed[often]
+    cast = (((place << VOTER_BITS) | voter[listed]) << LIST_BITS) | listed
     cast.sort()
     counted = cast[np.flatnonzero(np.diff(cast >> LIST_BITS, prepend=cast[0] ^ -1))]
     place = counted >> (VOTER_BITS + LIST_BITS)

@@ -1,8 +1,9 @@
 """Verification: the weighted comprehensive matching of a few places, in two rounds.
 
 First the last few dozen chords are warped onto every place, which is quick and sorts them.
-The best few are then matched in full: elastically (:mod:`edge.matching.dtw`), directly
-(:mod:`edge.matching.direct`), and by the fusion of the two.
+Those that are still in reach of the best are then matched in full: elastically
+(:mod:`edge.matching.dtw`), directly (:mod:`edge.matching.direct`) about where the elastic
+matching laid the notes, and by the fusion of the two.
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ from edge.matching.pack import PieceChords
 from edge.matching.search import DIAGONALS_PER_PLACE, Place
 from edge.matching.templates import PitchTemplate, pitch_template
 
-PLACES_MATCHED_IN_FULL = 8
+MOST_MATCHED_IN_FULL = 6
+FEWEST_MATCHED_IN_FULL = 3
+GAIN_WITHIN_REACH = 0.1
+"""Places matched in full: those whose gain in the first round is this near to the best one's,
+between these bounds. The fewest are the best, the other of its places, and a rival.
+
+Against eight places always, and the whole window about each: of 835 perturbed CC BY scores of 3 to
+25 s among all 2,228 scores the same 0.966 are right, and the log loss of the confidence (with
+their works left out too, and 420 windows of POP909) falls from 38 to 34.
+"""
 SORTING_CHORDS = 48
 """Chords of the first round."""
 
@@ -77,22 +87,26 @@ def verify(
     if not found:
         return []
     pieces = [read_piece(place.piece) for place in found]
-    best = _sorted_by_recent(chords, found, pieces)[:PLACES_MATCHED_IN_FULL]
+    best = _best_by_recent(chords, found, pieces)
     return _matched_in_full(
         chords, [found[index] for index in best], [pieces[index] for index in best], transposition
     )
 
 
-def _sorted_by_recent(
+def _best_by_recent(
     chords: Chords, found: Sequence[Place], pieces: Sequence[PieceChords]
 ) -> NDArray[np.int64]:
-    if len(found) <= PLACES_MATCHED_IN_FULL:
+    """The places to match in full, best first."""
+    if len(found) <= FEWEST_MATCHED_IN_FULL:
         return np.arange(len(found))
     before = max(len(chords) - SORTING_CHORDS, 0)
     recent = chords.part(slice(before, len(chords)))
     margin = _margin(len(chords))
     windows = _windows(found, pieces, before - margin, len(recent) + _diagonals(margin) - 1)
-    return np.argsort(-align(recent, windows, with_path=False).gain, kind="stable")
+    gain = align(recent, windows).gain
+    best = np.argsort(-gain, kind="stable")[:MOST_MATCHED_IN_FULL]
+    within_reach = int(np.count_nonzero(gain[best] >= gain[best[0]] - GAIN_WITHIN_REACH))
+    return best[: max(within_reach, FEWEST_MATCHED_IN_FULL)].astype(np.int64)
 
 
 def _matched_in_full(
@@ -103,10 +117,12 @@ def _matched_in_full(
     alignments = align(chords, _windows(found, pieces, -margin, length))
     played = pitch_template(*notes_of_chords(chords.keys, chords.onset_s))
     sureness = segmentation_sureness(chords)
+    chord_of_note = np.repeat(np.arange(len(chords)), chords.sizes)
     verified = []
     for row, (place, piece) in enumerate(zip(found, pieces, strict=True)):
-        first = place.first_chord - margin
-        direct = direct_match(played, _written(piece, first, length))
+        score_chord = alignments.score_chord(row) + place.first_chord - margin
+        written, near = _written(piece, place.first_chord - margin, length, score_chord)
+        direct = direct_match(played, written, near[chord_of_note])
         elastic = float(alignments.gain[row])
         verified.append(
             Verified(
@@ -114,7 +130,7 @@ def _matched_in_full(
                 direct=direct,
                 elastic=elastic,
                 fused=fused_score(direct, elastic, sureness),
-                score_chord=alignments.score_chord[row] + first,
+                score_chord=score_chord,
                 transposition=transposition,
             )
         )
@@ -134,19 +150,27 @@ def _windows(
     found: Sequence[Place], pieces: Sequence[PieceChords], offset: int, length: int
 ) -> Windows:
     """``length`` chords of each piece, from ``offset`` after its place on; empty outside it."""
-    keys = np.zeros((len(found), length, 2), dtype=np.uint64)
-    sizes = np.zeros((len(found), length), dtype=np.float32)
-    for row, (place, piece) in enumerate(zip(found, pieces, strict=True)):
+    keys = np.zeros((2, length, len(found)), dtype=np.uint64)
+    for column, (place, piece) in enumerate(zip(found, pieces, strict=True)):
         start = place.first_chord + offset
-        inside = slice(max(start, 0), max(min(start + length, piece.sizes.size), 0))
-        at = slice(inside.start - start, inside.start - start + piece.sizes[inside].size)
-        keys[row, at] = piece.keys[inside]
-        sizes[row, at] = piece.sizes[inside]
-    return Windows(keys, sizes)
+        inside = slice(max(start, 0), max(min(start + length, piece.count), 0))
+        found_keys = piece.keys_of(inside)
+        at = slice(inside.start - start, inside.start - start + found_keys.shape[0])
+        keys[:, at, column] = found_keys.T
+    low, high = np.bitwise_count(keys)
+    return Windows(keys, low + high)
 
 
-def _written(piece: PieceChords, start: int, length: int) -> PitchTemplate:
-    """The template of a stretch of score; the whole piece's end where it lies outside."""
-    first = min(max(start, 0), piece.sizes.size - 1)
+def _written(
+    piece: PieceChords, start: int, length: int, score_chord: NDArray[np.int64]
+) -> tuple[PitchTemplate, NDArray[np.int64]]:
+    """The template of a stretch of score, and the first of its notes in each ``score_chord``.
+
+    The piece's first or last chord stands for what lies outside of it.
+    """
+    first = min(max(start, 0), piece.count - 1)
     inside = slice(first, max(start + length, first + 1))
-    return pitch_template(*notes_of_chords(piece.keys[inside], piece.onset_s[inside]))
+    sizes = piece.sizes[inside]
+    first_note = np.cumsum(sizes) - sizes
+    near = first_note[np.clip(score_chord - first, 0, sizes.size - 1)]
+    return pitch_template(*notes_of_chords(piece.keys[inside], piece.onset_s[inside])), near
