@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import io
 import json
 import shutil
 import socket
+import ssl
 import subprocess
+import sys
 import tempfile
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +18,14 @@ from typing import Any
 import pytest
 
 from edge.broker_setup import DASHBOARD, BrokerPlan, Ports, set_up
-from edge.cli.dashboard import broker_for_dashboards
+from edge.cli.dashboard import broker_for_dashboards, dashboard_at
 from edge.dashboard import bridge
 from edge.dashboard.login import Doorkeeper, TooManyGuessesError, keep_password
 from edge.dashboard.server import DashboardServer, Piano, may_be_called, read_files
 from edge.errors import UsageError
 from edge.publish.address import BrokerAddress, Tls
-from edge.settings import Settings
+from edge.settings import Settings, read_settings
+from tests.certificates import Authority
 from tests.conftest import free_port
 
 PASSWORD = "wohltemperiert"
@@ -298,6 +301,53 @@ def test_dashboards_are_never_given_the_devices_own_account() -> None:
     )
 
 
+def test_under_tls_the_cookie_keeps_to_it(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    own = authority.sign("dashboard", host="127.0.0.1")
+    settings = tmp_path / "piano.toml"
+    settings.write_text(
+        f'dashboard_certificate = "{own.certificate}"\ndashboard_key = "{own.key}"\n'
+        f'dashboard_password_file = "{tmp_path / "password.json"}"\n'
+    )
+    keep_password(PASSWORD, tmp_path / "password.json")
+    with dashboard_at(
+        0, read_settings(settings), settings, "parlour", NOBODY, host="127.0.0.1"
+    ) as server:
+        assert server is not None
+        assert server.url.startswith("https://")
+        trust = ssl.create_default_context(cafile=str(authority.certificate))
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", server.port, timeout=10, context=trust
+        )
+        body = json.dumps({"password": PASSWORD})
+        connection.request("POST", "/api/login", body, {"Content-Type": "application/json"})
+        assert "; Secure" in (connection.getresponse().getheader("Set-Cookie") or "")
+        connection.close()
+
+
+def test_the_command_keeps_a_password_and_serves_until_it_is_told_to_end(
+    tmp_path: Path, wait_until: Any
+) -> None:
+    program = str(Path(sys.executable).with_name("sostenuto"))
+    kept = subprocess.run(
+        [program, "dashboard", "--set-password"], input=b"short\n", capture_output=True, check=False
+    )
+    assert kept.returncode == 2
+    assert b"allowed are 8 to 256" in kept.stderr
+    port = free_port()
+    command = [program, "dashboard", "--device", "parlour", "--port", str(port)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as serving:
+
+        def answers() -> bool:
+            with contextlib.suppress(OSError):
+                return urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).status == 200
+            return False
+
+        wait_until(answers, "the dashboard")
+        serving.terminate()
+        assert serving.wait(10) == 0
+
+
 # -- the bridge ---------------------------------------------------------------------------------
 
 
@@ -315,10 +365,13 @@ def test_the_handshakes_answer_is_that_of_the_rfc() -> None:
     assert bridge.accept_key("dGhlIHNhbXBsZSBub25jZQ==") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
-@pytest.mark.parametrize("size", [0, 1, 125, 126, 5000])
-def test_frames_are_read_as_they_were_written(size: int) -> None:
-    payload = bytes(i % 251 for i in range(size))
-    assert bridge.read_frame(io.BytesIO(masked(2, payload))) == (2, payload)
+@pytest.mark.parametrize("step", [1, 3, 10_000])
+def test_frames_are_read_however_the_network_cuts_them(step: int) -> None:
+    payloads = [bytes(i % 251 for i in range(size)) for size in (0, 1, 125, 126, 5000)]
+    stream = b"".join(masked(2, payload) for payload in payloads)
+    reader = bridge.FrameReader()
+    read = [f for at in range(0, len(stream), step) for f in reader.push(stream[at : at + step])]
+    assert read == [(2, payload) for payload in payloads]
 
 
 @pytest.mark.parametrize(("size", "head"), [(5, 2), (125, 2), (126, 4), (65535, 4), (65536, 10)])
@@ -328,10 +381,12 @@ def test_a_frame_to_the_browser_says_its_length(size: int, head: int) -> None:
     assert made[0] == 0x82
 
 
-def test_what_breaks_the_rules_is_not_read() -> None:
-    for broken in (bridge.frame(2, b"unmasked"), b"\xf2\x80", b"\x82\xff" + b"\xff" * 8):
-        with pytest.raises((bridge.WebsocketError, EOFError)):
-            bridge.read_frame(io.BytesIO(broken))
+@pytest.mark.parametrize(
+    "broken", [bridge.frame(2, b"unmasked"), b"\xf2\x80", b"\x82\xff" + b"\xff" * 8]
+)
+def test_what_breaks_the_rules_is_not_read(broken: bytes) -> None:
+    with pytest.raises(bridge.WebsocketError):
+        bridge.FrameReader().push(broken)
 
 
 CONNECT = bytes.fromhex("100d00044d5154540402003c000161")

@@ -10,16 +10,19 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import selectors
 import socket
+import ssl
 import struct
-import threading
-from io import BufferedIOBase
+import time
 
 from edge.publish.address import BrokerAddress
 
 MAGIC = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 CONNECT_S = 5.0
+PATIENCE_S = 10.0
+"""How long either side may take to let itself be written to."""
 
 SILENCE_S = 60.0
 """A dashboard says something every eight seconds; one that is silent for so long is gone."""
@@ -29,10 +32,11 @@ MOST_FRAME_BYTES = 64 * 1024
 
 _READ_BYTES = 64 * 1024
 _CONTINUED, _BINARY, _CLOSE, _PING, _PONG = 0, 2, 8, 9, 10
+_GOING_AWAY = 1001
 
 
 class WebsocketError(Exception):
-    """The other side does not keep to RFC 6455."""
+    """The browser does not keep to RFC 6455."""
 
 
 def accept_key(key: str) -> str:
@@ -50,37 +54,46 @@ def frame(opcode: int, payload: bytes) -> bytes:
     return head + b"\x7f" + struct.pack("!Q", len(payload)) + payload
 
 
-def read_frame(stream: BufferedIOBase) -> tuple[int, bytes]:
-    """Opcode and payload of the next frame from a browser.
+class FrameReader:
+    """Frames from a browser out of bytes that may be cut anywhere (section 5.2)."""
 
-    Raises
-    ------
-    WebsocketError
-        Not masked, too large, or an extension that nobody agreed on.
-    EOFError
-        The connection ended.
-    """
-    first, second = _exactly(stream, 2)
-    if first & 0x70:
-        raise WebsocketError("an extension that was not agreed on")
-    if not second & 0x80:
-        raise WebsocketError("a frame from a browser that is not masked")
-    length = second & 0x7F
-    if length == 126:
-        (length,) = struct.unpack("!H", _exactly(stream, 2))
-    elif length == 127:
-        (length,) = struct.unpack("!Q", _exactly(stream, 8))
-    if length > MOST_FRAME_BYTES:
-        raise WebsocketError(f"a frame of {length} bytes; at most {MOST_FRAME_BYTES} are taken")
-    mask = _exactly(stream, 4)
-    return first & 0x0F, _unmasked(_exactly(stream, length), mask)
+    def __init__(self) -> None:
+        self._held = b""
 
+    def push(self, read: bytes) -> list[tuple[int, bytes]]:
+        """Opcode and payload of every frame that ``read`` completes.
 
-def _exactly(stream: BufferedIOBase, count: int) -> bytes:
-    read = stream.read(count)
-    if len(read) < count:
-        raise EOFError
-    return read
+        Raises
+        ------
+        WebsocketError
+            Not masked, too large, or with an extension that nobody agreed on.
+        """
+        self._held += read
+        frames = []
+        while (found := self._first()) is not None:
+            frames.append(found)
+        return frames
+
+    def _first(self) -> tuple[int, bytes] | None:
+        held = self._held
+        if len(held) < 2:
+            return None
+        if held[0] & 0x70:
+            raise WebsocketError("an extension that was not agreed on")
+        if not held[1] & 0x80:
+            raise WebsocketError("a frame from a browser that is not masked")
+        length, more = held[1] & 0x7F, 0
+        if length > 125:
+            more = 2 if length == 126 else 8
+            length = int.from_bytes(held[2 : 2 + more].ljust(more, b"\0"), "big")
+        if len(held) >= 2 + more and length > MOST_FRAME_BYTES:
+            raise WebsocketError(f"a frame of {length} bytes; at most {MOST_FRAME_BYTES} are taken")
+        mask_at = 2 + more
+        start = mask_at + 4
+        if len(held) < start + length:
+            return None
+        self._held = held[start + length :]
+        return held[0] & 0x0F, _unmasked(held[start : start + length], held[mask_at:start])
 
 
 def _unmasked(masked: bytes, mask: bytes) -> bytes:
@@ -108,48 +121,61 @@ def reach(broker: BrokerAddress) -> socket.socket:
     return sock
 
 
-def carry(browser: socket.socket, heard: BufferedIOBase, broker: socket.socket) -> None:
+def carry(browser: socket.socket, broker: socket.socket) -> None:
     """Carry bytes both ways until one side ends; closes the broker's side.
 
-    Parameters
-    ----------
-    browser : socket
-        After the handshake; written by one hand at a time.
-    heard : file
-        What the browser says, from the first frame on.
+    One thread does both, because a connection under TLS may not be read by one and written by
+    another at the same time.
     """
-    browser.settimeout(SILENCE_S)
-    browser.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    broker.settimeout(None)
-    writing = threading.Lock()
-
-    def say(opcode: int, payload: bytes) -> None:
-        with writing:
-            browser.sendall(frame(opcode, payload))
-
-    def back() -> None:
+    for sock in (browser, broker):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with selectors.DefaultSelector() as selector, contextlib.closing(broker):
+        for sock in (browser, broker):
+            selector.register(sock, selectors.EVENT_READ)
+        # Whoever hung up, or must be hung up on: the same end.
+        with contextlib.suppress(OSError, WebsocketError):
+            _carry(browser, broker, selector)
         with contextlib.suppress(OSError):
-            while read := broker.recv(_READ_BYTES):
-                say(_BINARY, read)
-        with contextlib.suppress(OSError):
-            say(_CLOSE, struct.pack("!H", 1001))
-            browser.shutdown(socket.SHUT_RDWR)
+            _write(browser, frame(_CLOSE, struct.pack("!H", _GOING_AWAY)))
 
-    hand = threading.Thread(target=back, name="dashboard-bridge", daemon=True)
-    hand.start()
+
+def _carry(browser: socket.socket, broker: socket.socket, selector: selectors.BaseSelector) -> None:
+    frames = FrameReader()
+    heard_s = time.monotonic()
+    while (left_s := heard_s + SILENCE_S - time.monotonic()) > 0:
+        if not any(map(_deciphered, (browser, broker))):
+            selector.select(left_s)
+        if (back := _read(broker)) is not None:
+            if not back:
+                return
+            _write(browser, frame(_BINARY, back))
+        if (forth := _read(browser)) is not None:
+            if not forth:
+                return
+            heard_s = time.monotonic()
+            for opcode, payload in frames.push(forth):
+                if opcode in (_BINARY, _CONTINUED):
+                    _write(broker, payload)
+                elif opcode == _PING:
+                    _write(browser, frame(_PONG, payload))
+                elif opcode != _PONG:  # the end, or a text, which MQTT never sends
+                    return
+
+
+def _deciphered(sock: socket.socket) -> bool:
+    """Whether TLS has read more than it gave: the network itself will not say so."""
+    return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+
+
+def _read(sock: socket.socket) -> bytes | None:
+    """What is there now, empty at the end; None for nothing yet."""
+    sock.settimeout(0.0)
     try:
-        while True:
-            opcode, payload = read_frame(heard)
-            if opcode in (_BINARY, _CONTINUED):
-                broker.sendall(payload)
-            elif opcode == _PING:
-                say(_PONG, payload)
-            elif opcode != _PONG:  # the end, or a text, which MQTT never sends
-                break
-    except (OSError, EOFError, WebsocketError):
-        pass  # it hung up, or must be hung up on: the same end
-    finally:
-        with contextlib.suppress(OSError):
-            broker.shutdown(socket.SHUT_RDWR)
-        hand.join(CONNECT_S)
-        broker.close()
+        return sock.recv(_READ_BYTES)
+    except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        return None
+
+
+def _write(sock: socket.socket, payload: bytes) -> None:
+    sock.settimeout(PATIENCE_S)
+    sock.sendall(payload)

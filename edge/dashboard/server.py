@@ -328,6 +328,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, method: str) -> None:
         path = self.path.partition("?")[0]
+        if method in ("GET", "HEAD") and self.headers.get("Content-Length", "0") != "0":
+            self.close_connection = True  # a body that nobody reads must not pass for a request
         try:
             known = may_be_called(self._called[0], self._dashboard.piano.names)
         except ValueError:
@@ -502,7 +504,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.flush()
             self.close_connection = True
-            bridge.carry(self.connection, self.rfile, there)
+            bridge.carry(self.connection, there)
         finally:
             self._dashboard.bridges.release()
 

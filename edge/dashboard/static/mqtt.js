@@ -21,7 +21,7 @@ const REFUSALS = {
   2: 'the broker refuses the name of this dashboard',
   3: 'the broker is not ready',
   4: 'the broker knows no such user and password',
-  5: 'the broker wants a user and a password',
+  5: 'the broker wants a user and a password; dashboard_broker in the settings names them',
 };
 
 const encoder = new TextEncoder();
