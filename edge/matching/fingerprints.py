@@ -84,8 +84,9 @@ def query_fingerprints(chords: Chords) -> Fingerprints:
 
 
 def _fingerprints(chords: Chords, margin_log2: float) -> Fingerprints:
-    codes = [np.zeros(0, dtype=np.uint32)]
+    triples = [np.zeros(0, dtype=np.uint64)]
     first = [np.zeros(0, dtype=np.int64)]
+    ratios = [np.zeros(0)]
     pitches = outer_pitches(chords.keys, PITCHES_PER_CHORD)
     for second_step, third_step in CHORD_STEPS:
         span = second_step + third_step
@@ -93,13 +94,15 @@ def _fingerprints(chords: Chords, margin_log2: float) -> Fingerprints:
         if count <= 0:
             continue
         at = np.arange(count)
-        triples, chord = _kept_triples(pitches, at, second_step, span)
-        ratio = _ratio_log2(chords.onset_s, at, second_step, span)[chord]
-        for offset in (-margin_log2, margin_log2) if margin_log2 > 0 else (0.0,):
-            bins = np.searchsorted(RATIO_EDGES_LOG2, ratio + offset)
-            codes.append(_mixed(triples * np.uint64(8) + bins.astype(np.uint64)))
-            first.append(chord)
-    return _without_repeats(np.concatenate(codes), np.concatenate(first))
+        kept, chord = _kept_triples(pitches, at, second_step, span)
+        triples.append(kept)
+        first.append(chord)
+        ratios.append(_ratio_log2(chords.onset_s, at, second_step, span)[chord])
+    offsets = (-margin_log2, margin_log2) if margin_log2 > 0 else (0.0,)
+    ratio = np.add.outer(offsets, np.concatenate(ratios))
+    bins = np.searchsorted(RATIO_EDGES_LOG2, ratio).astype(np.uint64)
+    codes = _mixed(np.concatenate(triples) * np.uint64(8) + bins)
+    return _without_repeats(codes.ravel(), np.tile(np.concatenate(first), len(offsets)))
 
 
 def _kept_triples(

@@ -166,7 +166,7 @@ def _candidate(
     score: PieceChords,
 ) -> Candidate:
     piece = catalogue.pieces[verified.piece]
-    score_chord = np.clip(verified.score_chord, 0, score.sizes.size - 1)
+    score_chord = np.clip(verified.score_chord, 0, score.count - 1)
     start = int(score_chord[0])
     return Candidate(
         piece_id=piece.piece_id,

@@ -208,15 +208,11 @@ class PieceChords:
 
     @cached_property
     def keys(self) -> NDArray[np.uint64]:
-        return self._keys_of(0, self.count)
+        return self.keys_of(slice(0, self.count))
 
     def keys_of(self, chords: slice) -> NDArray[np.uint64]:
         """The keys of some chords, ``start`` and ``stop`` within the piece; reads no others."""
-        if "keys" in self.__dict__:
-            return self.keys[chords]
-        return self._keys_of(chords.start, chords.stop)
-
-    def _keys_of(self, start: int, stop: int) -> NDArray[np.uint64]:
+        start, stop = chords.start, chords.stop
         if stop <= start:
             return np.zeros((0, 2), dtype=np.uint64)
         first_chord = int(self._arrays.piece_chord_start[self._number])

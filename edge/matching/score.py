@@ -99,8 +99,6 @@ def quarters_to_s(
     segment = np.clip(
         np.searchsorted(tempo_quarters, quarters, side="right") - 1, 0, tempo_quarters.size - 2
     )
-    slope = (tempo_s[segment + 1] - tempo_s[segment]) / (
-        tempo_quarters[segment + 1] - tempo_quarters[segment]
-    )
+    slope = (np.diff(tempo_s) / np.diff(tempo_quarters))[segment]
     seconds: NDArray[np.float64] = tempo_s[segment] + slope * (quarters - tempo_quarters[segment])
     return seconds

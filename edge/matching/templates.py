@@ -80,5 +80,6 @@ def tuning_offset(pitch_semitones: NDArray[np.float64]) -> float:
 def middle_step(onset_s: NDArray[np.float64]) -> float:
     """Median time from one moment with notes to the next; 1 s where there is one moment only."""
     steps = np.diff(onset_s)
-    steps = steps[steps > SAME_MOMENT_S]
-    return float(np.median(steps)) if steps.size else 1.0
+    steps = np.sort(steps[steps > SAME_MOMENT_S])
+    middle = steps.size // 2
+    return float(steps[middle] + steps[-1 - middle]) / 2 if steps.size else 1.0

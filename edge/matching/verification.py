@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.matching.chords import Chords, notes_of_chords
+from edge.matching.chords import Chords, count_keys, notes_of_chords
 from edge.matching.direct import direct_match
 from edge.matching.dtw import Windows, align
 from edge.matching.fusion import fused_score, segmentation_sureness
@@ -169,8 +169,9 @@ def _written(
     The piece's first or last chord stands for what lies outside of it.
     """
     first = min(max(start, 0), piece.count - 1)
-    inside = slice(first, max(start + length, first + 1))
-    sizes = piece.sizes[inside]
+    inside = slice(first, min(max(start + length, first + 1), piece.count))
+    keys = piece.keys_of(inside)
+    sizes = count_keys(keys)
     first_note = np.cumsum(sizes) - sizes
     near = first_note[np.clip(score_chord - first, 0, sizes.size - 1)]
-    return pitch_template(*notes_of_chords(piece.keys[inside], piece.onset_s[inside])), near
+    return pitch_template(*notes_of_chords(keys, piece.onset_s[inside])), near
