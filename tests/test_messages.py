@@ -93,7 +93,7 @@ def test_availability_is_a_bare_word():
         decode("availability", b"away")
 
 
-@given(st.binary(max_size=200))
+@given(st.binary(max_size=200).filter(lambda noise: noise not in (b"online", b"offline")))
 def test_noise_is_refused_and_never_crashes(payload):
     for name in ("notes", "cmd/listen", "availability"):
         with pytest.raises(msgspec.DecodeError):

@@ -151,7 +151,7 @@ def test_the_models_ear_tells_the_pedal_among_the_notes(monkeypatch: pytest.Monk
     ear = load_ear()
     assert isinstance(ear, ModelEar)
     monkeypatch.setattr(ear._model, "push", lambda _cube: targets)
-    heard = ear.push(np.zeros(320, np.float32))
+    heard = ear.push(np.zeros(2048, np.float32))
     moves_told = [(e.down, round(e.t_s, 2)) for e in heard if isinstance(e, PedalEvent)]
     assert moves_told == [(True, 1.0), (False, 2.5)]
     ended = [e for e in heard if isinstance(e, NoteUpdate) and e.state is NoteState.ENDED]
