@@ -112,6 +112,7 @@ def test_what_the_page_never_sends_is_refused(file: Path, document: Any) -> None
 
 
 def test_without_a_file_nothing_can_be_kept_and_it_is_said_why() -> None:
+    assert Keeper("parlour", None).show()["can_be_kept"] is False
     with pytest.raises(UsageError, match="--settings FILE"):
         Keeper("parlour", None).keep(Changed(mic="USB Audio"))
 

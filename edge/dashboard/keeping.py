@@ -81,7 +81,12 @@ class Keeper:
         }
         kept = settings.broker_password_file is not None
         kept = kept or (address is not None and address.password is not None)
-        return {"settings": shown, "password_kept": kept, "microphones": microphones()}
+        return {
+            "settings": shown,
+            "password_kept": kept,
+            "can_be_kept": self.path is not None,
+            "microphones": microphones(),
+        }
 
     def keep(self, changed: Changed) -> Mapping[str, Any]:
         """Write what changed into the file.

@@ -168,8 +168,8 @@ export function showHistory(answer) {
   }
   const { sessions, more } = answer.data;
   say('history-note', sessions.length
-    ? `${more ? 'The latest ' : ''}${sessions.length} ${sessions.length === 1 ? 'sitting' : 'sittings'}. The record stays on the device.`
-    : 'Nothing was recorded yet. The record stays on the device.');
+    ? `${more ? 'The latest ' : ''}${sessions.length} ${sessions.length === 1 ? 'sitting' : 'sittings'}, from the device’s own record.`
+    : 'Nothing was recorded yet.');
   byId('history-list').replaceChildren(...[...sessions].reverse().map(sitting));
 }
 

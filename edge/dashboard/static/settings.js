@@ -31,8 +31,11 @@ async function load() {
     byId('login').hidden = answer.status !== 401;
     return false;
   }
-  tell('What you keep here holds from the next start of the piano’s ear.');
-  const { settings, microphones, password_kept: kept } = answer;
+  const { settings, microphones, password_kept: kept, can_be_kept: lasting } = answer;
+  tell(lasting
+    ? 'What you keep here holds from the next start of the piano’s ear.'
+    : 'Started without --settings: the broker can be tried here, and nothing can be kept.');
+  byId('keep').disabled = !lasting;
   const names = ['', ...new Set([settings.mic, ...microphones].filter(Boolean))];
   byId('set-mic').replaceChildren(...names.map((name) =>
     element('option', { value: name, selected: name === (settings.mic ?? '') ? '' : null }, name || 'the system’s input')));
