@@ -54,6 +54,18 @@ def test_what_was_packed_is_read_back(folder: Path) -> None:
         assert pack.pieces[number].bars == score.bar_number.size
 
 
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (3, 40), (159, 160), (12, 12), (170, 160)])
+def test_the_keys_of_some_chords_are_those_among_the_keys_of_all(
+    folder: Path, start: int, stop: int
+) -> None:
+    pack = open_pack(folder)
+    for number in range(len(SCORES)):
+        whole = pack.piece_chords(number)
+        assert whole.count == whole.sizes.size
+        some = pack.piece_chords(number).keys_of(slice(start, min(stop, whole.count)))
+        np.testing.assert_array_equal(some, whole.keys[start : min(stop, whole.count)])
+
+
 def test_repeats_are_read_back_in_quarters_and_seconds(folder: Path) -> None:
     pack = open_pack(folder)
     with_signs, without = pack.piece_chords(0), pack.piece_chords(1)

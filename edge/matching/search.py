@@ -31,7 +31,8 @@ PLACES_IN_A_PIECE = 2
 
 VOTES_SHARE = 0.3
 """A place with less of the best one's votes is not handed on: the work is not there, and to look
-costs more than to search."""
+costs more than to search. ``python -m benchmarks.reach``: of 810 perturbed scores that are found
+without it this share loses none, 0.4 loses three and 0.5 eight."""
 
 FEWEST_PLACES = 16
 """As many are handed on whatever their votes: what the run of other works reaches must be known."""
