@@ -127,6 +127,7 @@ class EventKind(StrEnum):
     OUTBOX_RECOVERED = "outbox_recovered"
     OUTBOX_PUT_ASIDE = "outbox_put_aside"
     COMMAND_REFUSED = "command_refused"
+    CONNECTION_TEST = "connection_test"
     UPDATE_COMMITTED = "update_committed"
     UPDATE_ROLLED_BACK = "update_rolled_back"
 
@@ -621,7 +622,8 @@ class EventMessage(Envelope, frozen=True, kw_only=True):
             "What happened: `overrun`, `device_lost`, `device_recovered`, `input_error`, "
             "`source_ended`, `messages_dropped`, `recogniser_error`, `midi_out_lost`, "
             "`midi_out_recovered`, `outbox_failed`, `outbox_recovered`, `outbox_put_aside`, "
-            "`command_refused`, `update_committed`, `update_rolled_back`; more will come.",
+            "`command_refused`, `connection_test`, `update_committed`, "
+            "`update_rolled_back`; more will come.",
             pattern="^[a-z][a-z0-9_]*$",
         ),
     ]

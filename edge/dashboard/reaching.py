@@ -20,15 +20,13 @@ from enum import StrEnum
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge.errors import BrokerError, UsageError
-from edge.messages import EventMessage, encode, full_topic
+from edge.messages import EventKind, EventMessage, encode, full_topic
 from edge.publish.address import BrokerAddress
 from edge.publish.clock import WallClock
 from edge.publish.connection import Connection, ProtocolRefusedError, Waker, network_trouble
 
 PATIENCE_S = 5.0
 """For each step."""
-
-EVENT = "connection_test"
 
 
 class Step(StrEnum):
@@ -158,7 +156,7 @@ class _Attempt:
             t=stamp.t,
             mono_ms=stamp.mono_ms,
             clock=stamp.clock,
-            kind=EVENT,
+            kind=EventKind.CONNECTION_TEST,
             text="somebody tests the connection to the broker",
         )
         began_s = time.monotonic()
