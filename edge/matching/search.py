@@ -156,29 +156,35 @@ def _votes(
     if count.size == 0:
         return np.zeros(0, dtype=np.int64), np.zeros(0)
     weight = np.log(np.maximum(VOTES_OF_A_SINGLE * len(pack.pieces) / count, 2))
-    chord = pack.postings(start, count).astype(np.int64)
-    listed = np.repeat(np.arange(count.size), count)
-    place = (chord - voter[listed]) // DIAGONALS_PER_PLACE
+    # In place: to the system, fresh arrays of this size cost more than what is done with them.
+    place = pack.postings(start, count).astype(np.int64)
+    place -= np.repeat(voter, count)
+    place //= DIAGONALS_PER_PLACE
+    lowest = place.min()
+    place -= lowest
     often = _often_named(place)
-    place, listed = place[often], listed[often]
-    cast = (((place << VOTER_BITS) | voter[listed]) << LIST_BITS) | listed
+    cast = place[often]
+    listed = np.repeat(np.arange(count.size, dtype=np.int32), count)[often]
+    cast <<= VOTER_BITS
+    cast |= voter[listed]
+    cast <<= LIST_BITS
+    cast |= listed
     cast.sort()
     counted = cast[np.flatnonzero(np.diff(cast >> LIST_BITS, prepend=cast[0] ^ -1))]
     place = counted >> (VOTER_BITS + LIST_BITS)
     first = np.flatnonzero(np.diff(place, prepend=place[0] - 1))
     votes: NDArray[np.float64] = np.add.reduceat(weight[counted & (2**LIST_BITS - 1)], first)
-    return place[first], votes
+    return place[first] + lowest, votes
 
 
 def _often_named(place: NDArray[np.int64]) -> NDArray[np.bool_] | slice:
-    """The votes for the places that are named most often; all where they are few.
+    """The votes for the places that are named most often; all where they are few. From 0 on.
 
     To count them is a tenth of the work of sorting them, and nearly all of a large catalogue's
     places are named once, by chance.
     """
     if place.size <= VOTES_SORTED:
         return slice(None)
-    place = place - place.min()
     named = np.bincount(place)[place]
     as_often = np.cumsum(np.bincount(named)[::-1])[::-1]  # votes for places named so often or more
     least = (
