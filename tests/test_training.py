@@ -153,7 +153,10 @@ def a_spectrum(frames: int = 100) -> np.ndarray:
     return spectrum
 
 
-INVERTED = (BlockShape(2, 1, 3, 2, expanded_channels=12), BlockShape(3, 0, 3, 0, 12))
+INVERTED = (
+    BlockShape(2, 1, 3, 2, expanded_channels=12),
+    BlockShape(3, 0, 3, expanded_channels=12),
+)
 
 
 @pytest.mark.parametrize(
@@ -296,6 +299,14 @@ def test_a_run_begins_with_the_weights_of_a_checkpoint_no_wider_than_it(  # type
     wide = a_checkpoint(tmp_path / "wide.npz", wider, widened)
     with pytest.raises(InputError, match=r"small with \d+ parameters cannot begin small with"):
         train(architecture, tmp_path, tmp_path / "run", Schedule(hours=1), start_from=wide)
+
+
+@pytest.mark.parametrize("family", ["separable3d", "compressed"])
+def test_the_checkpoints_are_of_the_families_as_they_are_built(family: str) -> None:
+    from training.architecture import FAMILIES, read_architecture
+
+    stored = Path(__file__).parents[1] / "training" / "checkpoints" / f"{family}.json"
+    assert read_architecture(stored) == FAMILIES[family]()
 
 
 def test_a_description_of_another_version_is_refused(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -134,7 +134,13 @@ def _ear(
     in_stem = min(1, lookahead_frames)
     each, more = divmod(lookahead_frames - in_stem, len(_BLOCKS))
     blocks = tuple(
-        BlockShape(past, each + (n < more), keys, reach_channels * reaches, expanded_channels)
+        BlockShape(
+            past_frames=past,
+            future_frames=each + (n < more),
+            pitch_keys=keys,
+            reach_channels=reach_channels * reaches,
+            expanded_channels=expanded_channels,
+        )
         for n, (past, keys, reaches) in enumerate(_BLOCKS)
     )
     return Architecture(
