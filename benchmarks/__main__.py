@@ -2,9 +2,9 @@
 
     python -m benchmarks [--ear NAME]... [--only PART]... [--out FILE]
 
-The parts are accuracy, speed, live, identification and following. All but speed and live need
-the evaluation data beside the project and are left out, with a line that says so, where it is
-not there.
+The parts are accuracy, speed, live, identification, scale, following and feedback. All but speed
+and live need the evaluation data beside the project and are left out, with a line that says so,
+where it is not there.
 """
 
 from __future__ import annotations
@@ -23,14 +23,30 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks import delay, following, identification, note_accuracy, places, speed, table, works
+from benchmarks import (
+    delay,
+    feedback,
+    following,
+    identification,
+    note_accuracy,
+    places,
+    scale,
+    speed,
+    table,
+    works,
+)
 from training.hearing import Hearing
 from training.peers import BASIC_PITCH, HOW_TO_GET_IT, basic_pitch_hears, has_basic_pitch
 
-PARTS = ("accuracy", "speed", "live", "identification", "following")
+PARTS = ("accuracy", "speed", "live", "identification", "scale", "following", "feedback")
+
+EAR_PARTS = ("accuracy", "speed", "live")
 
 FOLLOWED_PERFORMANCES = 20
 FOLLOWED_S = 30.0
+# Up to 100,000 pieces `python -m benchmarks.scale` goes by itself.
+CATALOGUE_SIZES = (1_000, 2_228)
+PRACTISED_PERFORMANCES = 22
 
 progress_console = Console(stderr=True)
 
@@ -108,6 +124,21 @@ def compare_speed(figures: dict[str, dict[str, Any]]) -> None:
             ours["of_basic_pitch"] = ours["hearing_s_per_s"] / theirs["cpu_s_per_s"]
 
 
+def of_the_piece(part: str) -> Any:
+    """What was found of which piece, which bar and what went wrong; None without the data."""
+    progress_console.print(f"{part}: what it needs is made the first time")
+    if not works.INDEX.exists():
+        progress_console.print(f"{part} left out: no {works.INDEX}")
+        return None
+    if part == "identification":
+        return identification.measure()
+    if part == "scale":
+        return scale.grown(CATALOGUE_SIZES)
+    if part == "following":
+        return following.measure(FOLLOWED_PERFORMANCES, FOLLOWED_S)
+    return feedback.measure(PRACTISED_PERFORMANCES)
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__.split("\n")[0]
@@ -139,16 +170,7 @@ def main() -> None:
     if "accuracy" in parts:
         for ear, found in accuracies(ears).items():
             report["ears"][ear]["accuracy"] = found
-    if "identification" in parts:
-        progress_console.print("identification: the catalogue is built the first time")
-        report["identification"] = identification.measure()
-        if report["identification"] is None:
-            progress_console.print(f"identification left out: no {works.INDEX}")
-    if "following" in parts:
-        progress_console.print("following: the performances are rendered the first time")
-        report["following"] = following.measure(FOLLOWED_PERFORMANCES, FOLLOWED_S)
-        if report["following"] is None:
-            progress_console.print(f"following left out: no performances in {places.EVALUATION}")
+    report |= {part: of_the_piece(part) for part in parts if part not in EAR_PARTS}
     options.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     console = Console()
     for made in table.rich_tables(report):

@@ -99,9 +99,10 @@ class Subscriber:
 
     def messages(self, name: str) -> list[tuple[float, dict[str, Any]]]:
         """(arrival in seconds of the monotonic clock, document) of one topic."""
-        ending = f"/{name}"
         return [
-            (at, json.loads(body)) for at, topic, body in self.arrived if topic.endswith(ending)
+            (at, json.loads(body))
+            for at, topic, body in self.arrived
+            if topic.split("/", 3)[3:] == [name]  # after the root, the version and the device
         ]
 
     def close(self) -> None:

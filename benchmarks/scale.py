@@ -180,6 +180,16 @@ def measure(folder: Path, asked: dict[float, list[Music]]) -> dict[str, Any]:
     }
 
 
+def grown(sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """Figures of a catalogue of each size, every one in a process of its own."""
+    asked = questions()
+    kept = CACHE / "questions.pkl"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(pickle.dumps(asked))
+    known = {music.work_id for each in asked.values() for music in each}
+    return [_in_a_fresh_process(catalogue_of(size, known), kept) for size in sizes]
+
+
 def _in_a_fresh_process(folder: Path, asked: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.scale", "--measure", str(folder), str(asked)]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
@@ -240,12 +250,7 @@ def main() -> None:
     if not works.INDEX.exists():
         progress_console.print(f"scale left out: no {works.INDEX}")
         return
-    asked = questions()
-    kept = CACHE / "questions.pkl"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_bytes(pickle.dumps(asked))
-    known = {music.work_id for each in asked.values() for music in each}
-    rows = [_in_a_fresh_process(catalogue_of(size, known), kept) for size in options.sizes]
+    rows = grown(options.sizes)
     if options.plot is not None:
         _plot(rows, options.plot)
     if options.json:

@@ -24,6 +24,10 @@ def tenths(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.1f}"
 
 
+def ten_thousandths(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.4f}"
+
+
 def part(found: dict[str, float] | None) -> str:
     return NOTHING if not found else share(found["share"])
 
@@ -118,6 +122,23 @@ LIVE_ROWS = (
 )
 
 
+SCALE_ROWS = (
+    Row("opened in, s", ("opens_s",), share, "≤ 1"),
+    Row("memory added, MB", ("memory_mb",), amount, "≤ 300"),
+    Row("on disk, MB", ("disk_mb",), amount),
+    Row("a step: median, ms", ("step_median_ms",), tenths),
+    Row("  95th percentile, ms", ("step_p95_ms",), tenths, "≤ 10"),
+    Row("right at first, 10 s", ("right_10_s",), share),
+)
+
+FEEDBACK_COLUMNS = ["wrong", "missed", "extra", "early", "late", "all"]
+FEEDBACK_ROWS = (
+    Row("mistakes put in", ("put_in",), amount),
+    Row("told as what they are", ("recall",), share, "≥ 0.95"),
+    Row("told at all", ("told_at_all",), share),
+    Row("false alarms a note", ("false_alarms",), ten_thousandths, "≤ 0.02"),
+)
+
 FOLLOWING_ROWS = (
     Row("beats asked about", ("beats",), amount),
     Row("followed within 100 ms", ("asap", "within_100_ms"), share, "≥ 0.90, rendered ≥ 0.80"),
@@ -174,10 +195,16 @@ def tables(report: dict[str, Any]) -> dict[str, tuple[list[str], list[tuple[str,
         made["Notes, by ear"] = (list(ears), rows(list(ears.values()), EAR_ROWS))
     if report.get("identification"):
         made |= _identification_tables(report["identification"])
+    if report.get("scale"):
+        sizes = [f"{found['pieces']:,}" for found in report["scale"]]
+        made["Pieces in the catalogue"] = (sizes, rows(report["scale"], SCALE_ROWS))
     if report.get("following"):
         columns = following_columns(report["following"])
         found = rows(list(columns.values()), FOLLOWING_ROWS)
         made["Which bar: human performances"] = (list(columns), found)
+    if report.get("feedback"):
+        kinds = [report["feedback"][kind] for kind in FEEDBACK_COLUMNS]
+        made["Practice: mistakes put in"] = (FEEDBACK_COLUMNS, rows(kinds, FEEDBACK_ROWS))
     return made
 
 

@@ -133,6 +133,11 @@ def test_the_tables_fit_a_terminal_of_eighty_columns() -> None:
             }
             | {"pop909_matched": A_SHARE},
         },
+        "scale": [{"pieces": pieces, "memory_mb": 123.4} for pieces in (1_000, 100_000)],
+        "feedback": {
+            kind: {"put_in": 4_190, "recall": 0.944, "false_alarms": 0.0156}
+            for kind in table.FEEDBACK_COLUMNS
+        },
     }
     console = Console(width=80, record=True, file=StringIO())
     for made in table.rich_tables(report):
