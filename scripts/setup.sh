@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 purpose="${1:-}"
 case "$purpose" in
   demo) extras="demo,scores" ;;
-  test) extras="demo,scores,train,convert,ray,dev" ;;
+  test) extras="demo,scores,train,convert,ray,fleet,dev" ;;
   *) echo "setup.sh: '$purpose' given; allowed: demo, test" >&2; exit 2 ;;
 esac
 
@@ -100,12 +100,14 @@ if ! importable pyaudio || ! importable rtmidi; then
 fi
 
 no_mosquitto=no
+no_nats=no
 no_pulseaudio=no
 if [ "$purpose" = demo ]; then
   wished+=("${compiling[@]}")
 else
   needed+=("${compiling[@]}")
   if ! have mosquitto && [ ! -x /usr/sbin/mosquitto ]; then no_mosquitto=yes; needed+=(mosquitto); fi
+  if ! have nats-server && [ ! -x /usr/sbin/nats-server ]; then no_nats=yes; needed+=(nats-server); fi
   if ! have openssl; then needed+=(openssl); fi
   if ! have chromium && ! have chromium-browser; then needed+=(chromium); fi
   # The tests of a live MIDI port need a real one: JACK's needs no sound card.
@@ -129,6 +131,7 @@ if [ ${#needed[@]} -gt 0 ] || [ ${#wished[@]} -gt 0 ]; then
   fi
 fi
 if [ $no_mosquitto = yes ]; then quieten_service mosquitto; fi
+if [ $no_nats = yes ]; then quieten_service nats-server; fi
 if [ $no_pulseaudio = yes ] && [ -d /run/systemd/system ]; then
   as_root systemctl --global disable --quiet pulseaudio.service pulseaudio.socket || true
 fi

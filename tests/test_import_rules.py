@@ -50,7 +50,7 @@ def test_importing_all_of_edge_loads_no_training_library_and_no_scipy() -> None:
     loaded = {name.partition(".")[0] for name in answer["loaded"]}
     heavy = {"tensorflow", "keras", "jax", "torch", "scipy", "matplotlib", "mir_eval"}
     optional = {"pyaudio", "rtmidi", "amqtt", "partitura"}
-    ours = {"training", "converters", "device"}
+    ours = {"training", "converters", "device", "fleet"}
     assert loaded.isdisjoint(heavy | optional | ours)
 
 

@@ -1,0 +1,1 @@
+"""Many pianos: a cluster of NATS in place of one broker, and what is counted over all of them."""
