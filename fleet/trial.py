@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import random
 import signal
@@ -33,6 +34,10 @@ from fleet.load import Flow, Pianos, Said, performance
 from fleet.sessions import Totals
 
 PATIENCE_S = 60.0
+SETTLE_S = 3.0
+KILL_PACE = 8.0
+"""So that some hundred messages at QoS 1 a second are on their way when the node dies."""
+EVERYTHING = "everything"
 NAME = "pianos.test"
 """One name for all nodes; nobody may register below .test (RFC 6761)."""
 
@@ -43,19 +48,46 @@ class Cost:
 
     Attributes
     ----------
-    cpu_ms_per_s : float
-        Processor time a second.
+    what : str
+        What the pianos published: everything, or sessions alone.
+    idle_ms_per_s, cpu_ms_per_s : float
+        Processor time a second while nobody played, and while everybody did.
     written_bytes_per_s : float
-        To disk, as the kernel counts it.
-    memory_mib : float
-        Resident, at the end.
+        Handed to the disk, as the kernel counts it.
+    connection_kib : float
+        Resident memory that one connected piano added, on whichever node it is.
     """
 
     nodes: int
+    what: str
+    pace: float
     flow: Flow
+    idle_ms_per_s: float
     cpu_ms_per_s: float
     written_bytes_per_s: float
-    memory_mib: float
+    connection_kib: float
+
+    @property
+    def kept_up(self) -> bool:
+        """Whether the acknowledgements came within a second, and the generator was in time."""
+        return self.flow.delay_p95_ms < 1e3 and self.flow.late_s < 1.0
+
+    def __str__(self) -> str:
+        flow = self.flow
+        return (
+            f"| {self.nodes} | {self.what} × {self.pace:g} | {flow.kept_per_s:,.0f} |"
+            f" {flow.live_per_s:,.0f} | {flow.delay_p50_ms:,.1f} | {flow.delay_p95_ms:,.1f} |"
+            f" {self.idle_ms_per_s:,.0f} | {self.cpu_ms_per_s:,.0f} |"
+            f" {self.written_bytes_per_s / 1e3:,.0f} | {self.connection_kib:,.0f} |"
+            f" {'yes' if self.kept_up else 'no'} |"
+        )
+
+
+HEADER = (
+    "| nodes | pianos play | QoS 1 a s | QoS 0 a s | ack p50 ms | p95 ms | idle CPU ms/s |"
+    " CPU ms/s | kB/s to disk | KiB a piano | kept up |\n"
+    "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,18 +239,36 @@ def cost_trial(
     pianos: int,
     seconds: float,
     pace: float,
+    what: str = EVERYTHING,
 ) -> Cost:
     """What so many pianos cost so many nodes; their sessions are counted beside it."""
+    if what != EVERYTHING:
+        scores = [tuple(said for said in score if said.name == what) for score in scores]
     with Cluster(folder, nodes) as cluster, Service(cluster, folder / "totals.sqlite"):
         until(cluster.is_counted, "the consumer of sessions")
-        with Pianos([cluster.address(i) for i in range(nodes)], scores, pianos, pace) as playing:
-            playing.play(2.0)
-            before_s, written = _cpu_s(cluster), _written_bytes(cluster)
+        addresses = [cluster.address(index) for index in range(nodes)]
+        with Pianos(addresses[:1], scores, 1):  # the gateway makes what it makes at the first
+            memory = _resident_bytes(cluster)
+        with Pianos(addresses, scores, pianos, pace) as playing:
+            time.sleep(SETTLE_S)
+            memory = _resident_bytes(cluster) - memory
+            idle_s = _cpu_s(cluster)
+            time.sleep(SETTLE_S)
+            idle_s = _cpu_s(cluster) - idle_s
+            cpu_s, written = _cpu_s(cluster), _written_bytes(cluster)
             flow = playing.play(seconds)
-            cpu_s, written = _cpu_s(cluster) - before_s, _written_bytes(cluster) - written
-            memory_mib = sum(_resident_bytes(pid) for pid in cluster.pids()) / 2**20
+            cpu_s, written = _cpu_s(cluster) - cpu_s, _written_bytes(cluster) - written
             playing.close(20.0)
-    return Cost(nodes, flow, 1e3 * cpu_s / flow.seconds, written / flow.seconds, memory_mib)
+    return Cost(
+        nodes=nodes,
+        what=what,
+        pace=pace,
+        flow=flow,
+        idle_ms_per_s=1e3 * idle_s / SETTLE_S,
+        cpu_ms_per_s=1e3 * cpu_s / flow.seconds,
+        written_bytes_per_s=written / flow.seconds,
+        connection_kib=memory / 1024 / pianos,
+    )
 
 
 def _cpu_s(cluster: Cluster) -> float:
@@ -238,27 +288,39 @@ def _written_bytes(cluster: Cluster) -> int:
     )
 
 
-def _resident_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _resident_bytes(cluster: Cluster) -> int:
+    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in cluster.pids()]
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("midi", nargs="*", type=Path, help="recorded performances; else the demo")
-    parser.add_argument("--pianos", nargs="+", type=int, default=[100, 200])
-    parser.add_argument("--pace", nargs="+", type=float, default=[1.0, 4.0])
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--pianos", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--paces", type=float, nargs="+", default=[1.0, 2.0, 4.0])
+    parser.add_argument("--session-paces", type=float, nargs="+", default=[16.0, 64.0, 128.0])
+    parser.add_argument("--kill-seconds", type=float, default=45.0)
     options = parser.parse_args()
+    logging.disable(logging.WARNING)
     scores = [performance(path) for path in options.midi or [demo_recording().with_suffix(".mid")]]
+    typer.echo(HEADER)
+    steps = [(EVERYTHING, pace) for pace in options.paces]
+    steps += [("session", pace) for pace in options.session_paces]
     for nodes in (1, 3):
-        for pianos in options.pianos:
-            for pace in options.pace:
-                with tempfile.TemporaryDirectory() as folder:
-                    cost = cost_trial(Path(folder), scores, nodes, pianos, options.seconds, pace)
-                typer.echo(f"pace {pace}: {asdict(cost)}")
+        for what, pace in steps:
+            with tempfile.TemporaryDirectory() as folder:
+                typer.echo(
+                    cost_trial(
+                        Path(folder), scores, nodes, options.pianos, options.seconds, pace, what
+                    )
+                )
+    kept = [tuple(said for said in score if said.name != "notes") for score in scores]
     with tempfile.TemporaryDirectory() as folder:
-        typer.echo(asdict(kill_trial(Path(folder), scores, options.pianos[0], 60.0, 4.0)))
+        kill = kill_trial(Path(folder), kept, options.pianos, options.kill_seconds, KILL_PACE)
+    typer.echo(" ".join(f"{name}={value}" for name, value in asdict(kill).items()))
+    sys.exit(0 if kill.good else 1)
 
 
 if __name__ == "__main__":

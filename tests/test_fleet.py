@@ -180,3 +180,12 @@ def test_a_killed_node_and_a_killed_service_lose_no_session_and_count_none_twice
     found = trial.kill_trial(tmp_path, [performance(midi)], pianos=12, seconds=12.0, pace=20.0)
     assert found.good, found
     assert found.acknowledged > 100
+
+
+@pytest.mark.slow
+def test_the_trial_says_what_a_load_costs_a_node(tmp_path, midi):
+    scores = [performance(midi)]
+    cost = trial.cost_trial(tmp_path, scores, nodes=1, pianos=4, seconds=2.0, pace=10.0)
+    assert cost.flow.kept_per_s > 10, cost
+    assert cost.flow.live_per_s > cost.flow.kept_per_s
+    assert cost.cpu_ms_per_s > cost.idle_ms_per_s, cost
