@@ -230,9 +230,13 @@ class Cluster:
         self._running: dict[int, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Cluster:
-        for index in range(len(self.nodes)):
-            self.start(index)
-        self.wait_ready()
+        try:
+            for index in range(len(self.nodes)):
+                self.start(index)
+            self.wait_ready()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
