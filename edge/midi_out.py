@@ -46,6 +46,10 @@ VIRTUAL_PORT_NAME = "piano"
 MOST_WAITING = 1000
 """Batches of events that may wait for a port: a minute of them. What comes then is left out."""
 
+HANDED_ON_S = 0.1
+"""JACK hands on what is sent once in a period: a port is kept open for a few of them at the end, or
+the last keys would never be let go."""
+
 CLOSE_S = 1.0
 """The port has so long to take what is left at the end."""
 
@@ -193,6 +197,7 @@ class MidiOut:
             if time.monotonic() - watched_s >= self._watch_s:
                 watched_s = time.monotonic()
                 self._look_after()
+        time.sleep(HANDED_ON_S)
         self._disconnect()
 
     def _messages(self, events: Sequence[object] | None) -> list[bytes]:
