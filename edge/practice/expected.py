@@ -56,11 +56,7 @@ class ExpectedNotes:
     @classmethod
     def of_catalogue(cls, catalogue: Catalogue, piece_id: str) -> ExpectedNotes:
         """A piece of a catalogue; KeyError where it is not there."""
-        for pack in catalogue.packs:
-            for number, piece in enumerate(pack.pieces):
-                if piece.piece_id == piece_id:
-                    return cls.of_pack(pack, number)
-        raise KeyError(piece_id)
+        return cls.of_pack(*catalogue.find(piece_id))
 
     @classmethod
     def of_pack(cls, pack: Pack, number: int) -> ExpectedNotes:
