@@ -372,6 +372,10 @@ def identify(
             "and at any pace. Eight notes may do, a dozen are better.",
         ),
     ] = False,
+    transposed: Annotated[
+        bool,
+        typer.Option("--transposed", help="Also look up to six semitones higher and lower."),
+    ] = False,
     model: Model = None,
     json: Json = False,
 ) -> None:
@@ -381,8 +385,17 @@ def identify(
     """
     from edge.cli.identify import run, run_melody
 
-    ask = run_melody if melody else run
-    ask(source, catalog=catalog, seconds=seconds, model=model, json=json)
+    if melody:  # in whatever key
+        run_melody(source, catalog=catalog, seconds=seconds, model=model, json=json)
+    else:
+        run(
+            source,
+            catalog=catalog,
+            seconds=seconds,
+            model=model,
+            json=json,
+            transposed=transposed,
+        )
 
 
 @app.command(

@@ -27,7 +27,13 @@ SETTLED_S = 1.0
 
 
 def run(
-    source: Path, *, catalog: Path | None, seconds: float | None, model: str | None, json: bool
+    source: Path,
+    *,
+    catalog: Path | None,
+    seconds: float | None,
+    model: str | None,
+    json: bool,
+    transposed: bool = False,
 ) -> None:
     """Print the best five pieces."""
     catalogue = open_catalogue(catalog)
@@ -37,7 +43,7 @@ def run(
     else:
         with AudioFile(source) as recording:
             notes = hear_first_seconds(recording, load_recogniser(model), asked_s)
-    match = identify_notes(notes, catalogue)
+    match = identify_notes(notes, catalogue, transposed)
     if json:
         console.out_json(document(match))
     else:
