@@ -24,7 +24,7 @@ from edge.cli.transcribe import jobs
 from edge.errors import InputError, UsageError
 from edge.matching.pack import pack_scores, write_pack
 from edge.matching.score import Piece, Score
-from edge.midi import write_midi
+from edge.midi import read_midi, write_midi
 from edge.note import NoteEvent, pitch_to_hz
 from edge.resources import models_dir
 
@@ -276,6 +276,18 @@ def test_a_midi_file_without_notes_is_exit_code_3(
     said = sostenuto("identify", tmp_path / "none.mid", "--catalog", catalogue)
     assert said.code == 3
     assert "no piano notes" in said.err
+
+
+def test_a_piece_in_another_key_is_named_if_that_is_asked_for(
+    tmp_path: Path, sostenuto: Callable[..., Said]
+) -> None:
+    played = read_midi(models_dir() / "demo" / "demo.mid").notes
+    higher = [replace(note, pitch_midi=note.pitch_midi + 3) for note in played]
+    write_midi(tmp_path / "higher.mid", higher, [], end_s=60.0)
+    said = sostenuto("identify", tmp_path / "higher.mid", "--json")
+    assert json.loads(said.out)["state"] != "matched"
+    said = sostenuto("identify", tmp_path / "higher.mid", "--json", "--transposed")
+    assert json.loads(said.out)["candidates"][0]["piece_id"] == "fur_elise"
 
 
 def test_a_catalogue_or_model_that_is_not_there_is_exit_code_4(
