@@ -35,7 +35,7 @@ lint: ## ruff, mypy --strict, the import contract
 	@scripts/setup.sh test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy edge converters fleet
+	$(BIN)/mypy edge converters fleet device
 	$(BIN)/lint-imports
 
 .PHONY: format

@@ -1,0 +1,7 @@
+"""`python -m device` is `sostenuto-device`."""
+
+from __future__ import annotations
+
+from device.app import main
+
+main()
