@@ -82,6 +82,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What waits for the broker is given up after so many days of running."""
     history_mb: Annotated[int, Meta(ge=1)] = 256
     """The record takes no more, in MiB."""
+    history_days: Annotated[float, Meta(gt=0.0)] = 3650.0
+    """The record forgets what was played so many days of running ago."""
     provisional: bool = True
     """Tell strikes and guessed keys before they are sure."""
     health_every_s: Annotated[float, Meta(ge=0.5)] = HEALTH_S

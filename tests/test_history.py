@@ -301,6 +301,60 @@ def test_a_record_too_large_gives_up_its_oldest(tmp_path, monkeypatch):
     assert kept == list(range(300 - len(kept), 300))
 
 
+def test_a_record_too_old_is_forgotten_by_the_time_that_the_program_ran(tmp_path):
+    folder, now_s, wall_s = tmp_path / "state", [50.0], [EVENING_S]
+
+    def stamp() -> Stamp:
+        return Stamp(rfc3339(wall_s[0] + now_s[0]), round(now_s[0] * 1e3), Clock.NTP)
+
+    def a_start(boot: str, from_s: float) -> DiskOutbox:
+        now_s[0] = from_s
+        bounds = Bounds(record_days=7.0)
+        return DiskOutbox(folder, bounds, now_s=lambda: now_s[0], computer_start=boot)
+
+    def run_for(outbox: DiskOutbox, boot: str, days: int) -> None:
+        """A note and its session each day."""
+        for _ in range(days):
+            at_s = now_s[0]
+            note = HistoryNote(
+                id=1, pitch_midi=60, onset_s=0.0, offset_s=1.0, velocity=64, confidence=0.9
+            )
+            of_the_day = {"boot": boot, "seq": round(at_s), "mono_ms": round(at_s * 1e3)}
+            for name, made in (
+                ("history/notes", HistoryNotes(session_id=f"{boot} {at_s}", notes=(note,))),
+                ("session", Session(id=f"{boot} {at_s}", state=SessionState.END, notes=1)),
+            ):
+                message = msgspec.structs.replace(made, t=stamp().t, **of_the_day)
+                topic, seq = topic_of(name), message.seq
+                outbox.append(
+                    Outgoing(topic, name, seq, encode(message), at_s, boot, message.mono_ms)
+                )
+            outbox.keep(stamp())
+            now_s[0] += 86_400.0
+            outbox.keep(stamp())
+
+    def kept() -> list[str]:
+        record = Record(folder)
+        ids = [sitting.session.id for sitting in record.sittings()]
+        assert [played.session_id for played in record.played()] == ids
+        return ids
+
+    first = a_start("first", 50.0)
+    run_for(first, "first", 5)
+    wall_s[0] += 3.2e8  # ten years in a moment
+    first.keep(stamp())
+    assert len(kept()) == 5
+    run_for(first, "first", 5)
+    assert kept() == [f"first {50.0 + 86_400 * day}" for day in range(3, 10)]
+    first.keep(stamp(), closing=True)
+    second = a_start("second", 20.0)
+    run_for(second, "second", 3)
+    assert len(kept()) == 7 + 3  # of an earlier start is known when it was last heard of
+    run_for(second, "second", 5)
+    assert kept() == [f"second {20.0 + 86_400 * day}" for day in range(1, 8)]
+    second.keep(stamp(), closing=True)
+
+
 def test_a_command_is_answered_by_time_and_within_bounds(evening):
     evening.play("first", range(30), mono_at_six_s=5000.0)
     sessions = answer_history(evening.folder, None)

@@ -327,6 +327,7 @@ def make_outbox(folder: Path, settings: Settings) -> DiskOutbox:
         max_bytes=settings.outbox_mb * MEBIBYTE,
         max_age_days=settings.outbox_days,
         record_bytes=settings.history_mb * MEBIBYTE,
+        record_days=settings.history_days,
     )
     return DiskOutbox(folder, bounds)
 

@@ -52,6 +52,7 @@ from edge.publish.store import (
     kernel_start,
     lock,
     oldest_record_to_keep,
+    oldest_record_young_enough,
     open_store,
     put_aside,
     put_times_right,
@@ -104,11 +105,12 @@ _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much is kept: of what waits for the broker by size and age, of the record by size."""
+    """How much is kept, by size and age: of what waits for the broker, and of the record."""
 
     max_bytes: int = 64 * MEBIBYTE
     max_age_days: float = 30.0
     record_bytes: int = 256 * MEBIBYTE
+    record_days: float = 3650.0
 
 
 class _Row(NamedTuple):
@@ -440,7 +442,10 @@ class DiskOutbox:
             if (at_s < before_s or i < excess) and number not in self._again
         }
         lost = [row for row in self._unreadable + self._too_old(store) if row.number not in done]
-        oldest_kept = oldest_record_to_keep(store, self._bytes, self._bounds.record_bytes)
+        oldest_kept = max(
+            oldest_record_to_keep(store, self._bytes, self._bounds.record_bytes),
+            self._oldest_young_enough(store),
+        )
         if done or lost or oldest_kept:
             with transaction(store):
                 self._delete(store, done)
@@ -479,6 +484,14 @@ class DiskOutbox:
         on_their_way = {number for number, _ in self._on_its_way.values()}
         rows = self._rows_of(store, f"WHERE o.id < {end}")
         return [row for row in rows if row.number not in on_their_way]
+
+    def _oldest_young_enough(self, store: sqlite3.Connection) -> int:
+        """Where the record is to begin by its bound of age."""
+        longest_ms = int(self._bounds.record_days * DAY_MS)
+        present = None
+        if self._boot_nos and self._clock is not None:
+            present = (max(self._boot_nos.values()), self._clock.mono_ms - longest_ms)
+        return oldest_record_young_enough(store, self._ran_ms() - longest_ms, present)
 
     def _ran_ms(self) -> int:
         """For how long this outbox has been open in all its life."""

@@ -279,13 +279,32 @@ def oldest_record_to_keep(store: sqlite3.Connection, outbox_bytes: int, max_byte
     return 0 if row is None else int(row[0])
 
 
+def oldest_record_young_enough(
+    store: sqlite3.Connection, oldest_ran_ms: int, present: tuple[int, int] | None
+) -> int:
+    """Where the record is to begin, so that nothing is older than that; 0: as it is.
+
+    ``present`` is the start that runs now and the oldest moment of its monotonic clock that may
+    stay. Of an earlier one is known when it was last heard of, so it goes as a whole.
+    """
+    no, oldest_mono_ms = present or (-1, 0)
+    row = store.execute(
+        "SELECT max(no) FROM boots WHERE ran_ms < ? AND no != ?", (oldest_ran_ms, no)
+    ).fetchone()
+    begin = 0 if row[0] is None else record_id(row[0] + 1, 0)
+    if oldest_mono_ms > 0:
+        begin = max(begin, record_id(no, oldest_mono_ms))
+    older = store.execute("SELECT 1 FROM history WHERE id < ? LIMIT 1", (begin,)).fetchone()
+    return 0 if older is None else begin
+
+
 def trim_record(store: sqlite3.Connection, oldest_kept: int) -> None:
-    """Forget what was played before the record number ``oldest_kept``."""
+    """Forget what was played before the record number ``oldest_kept``, and sessions that ended."""
     if not oldest_kept:
         return
     store.execute("DELETE FROM history WHERE id < ?", (oldest_kept,))
     store.execute(
-        "DELETE FROM sessions WHERE id < (SELECT max(id) FROM sessions WHERE id <= ?)",
+        f"DELETE FROM sessions WHERE (id >> {START_BITS} << {START_BITS}) + last_ms < ?",
         (oldest_kept,),
     )
 
