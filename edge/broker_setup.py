@@ -21,7 +21,7 @@ import secrets
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,6 +38,10 @@ LOCAL_WS_PORT = 9001
 
 DASHBOARD = "dashboard"
 HOME_ASSISTANT = "home-assistant"
+
+OWN_PAGE = "~page"
+"""Ends the account that a piano gives to whoever looks at its own dashboard; no piano's name can
+have the sign, and no address has to escape it."""
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 1095
@@ -93,6 +97,11 @@ class BrokerPlan:
             return f"mqtt://{account}@127.0.0.1:{self.ports.local}"
         return f"mqtts://{account}@{self.hosts[0]}:{self.ports.tls}"
 
+    def page_url(self, device: str, password: str) -> str:
+        """The broker as whoever looks at the dashboard of ``device`` reaches it through that."""
+        scheme, _, where = self.url(device).partition(f"{device}@")
+        return f"{scheme}{device}{OWN_PAGE}:{password}@{where}"
+
 
 def own_names() -> tuple[str, ...]:
     """Names of this machine: for the house by mDNS, by its host name, and for itself."""
@@ -115,14 +124,15 @@ def set_up(plan: BrokerPlan) -> BrokerPlan:
         for part in ("tls", "data", "accounts"):
             (folder / part).mkdir(exist_ok=True)
         passwords = _passwords(plan)
-        known = tuple(sorted(passwords.keys() - {DASHBOARD, HOME_ASSISTANT}))
-        plan = replace(plan, devices=known)
+        plan = replace(plan, devices=_pianos(passwords))
         _certify(plan)
         _write(folder / "passwords", password_file(passwords), secret=True)
         _write(folder / "acl", acl(plan.devices), secret=True)
         _write(folder / "mosquitto.conf", configuration(plan))
         for account, password in passwords.items():
             _write_account(plan, account, password)
+        for device in plan.devices:
+            _write_settings(plan, device, passwords[device + OWN_PAGE])
         _give_to_mosquitto(folder)
     except OSError as error:
         raise UsageError(
@@ -150,9 +160,17 @@ def _passwords(plan: BrokerPlan) -> dict[str, str]:
     known: dict[str, str] = {}
     for file in sorted((plan.folder / "accounts").glob("*/password")):
         known[file.parent.name] = file.read_text(encoding="ascii").strip()
-    for account in (*plan.devices, DASHBOARD, HOME_ASSISTANT):
+    pianos = _pianos((*known, *plan.devices))
+    pages = (device + OWN_PAGE for device in pianos)
+    for account in (*pianos, *pages, DASHBOARD, HOME_ASSISTANT):
         known.setdefault(account, secrets.token_urlsafe(18))
     return known
+
+
+def _pianos(accounts: Iterable[str]) -> tuple[str, ...]:
+    """Those of ``accounts`` that are pianos."""
+    others = {DASHBOARD, HOME_ASSISTANT}
+    return tuple(sorted({a for a in accounts if a not in others and not a.endswith(OWN_PAGE)}))
 
 
 def password_file(passwords: dict[str, str]) -> str:
@@ -175,6 +193,11 @@ def acl(devices: tuple[str, ...]) -> str:
         lines += [f"topic write {full_topic(device, name)}" for name in published]
         lines += [f"topic read {full_topic(device, 'cmd/+')}"]
         lines += [f"topic write {config_topic(device)}", f"topic read {STATUS}"]
+    lines += ["", "# Whoever looks at a piano's own page reads that piano and commands it."]
+    for device in devices:
+        lines += ["", f"user {device}{OWN_PAGE}"]
+        lines += [f"topic read {full_topic(device, name)}" for name in published]
+        lines += [f"topic write {full_topic(device, 'cmd/+')}"]
     lines += ["", "# A dashboard reads every piano and commands it."]
     for account in (DASHBOARD, HOME_ASSISTANT):
         lines += ["", f"user {account}"]
@@ -237,12 +260,17 @@ def _write_account(plan: BrokerPlan, account: str, password: str) -> None:
     folder.mkdir(exist_ok=True)
     _write(folder / "password", password + "\n", secret=True)
     shutil.copyfile(plan.folder / "tls" / "ca.crt", folder / "ca.crt")
-    if account in plan.devices:
-        _write(folder / "sostenuto.toml", "".join(_settings(plan, account, folder.resolve())))
 
 
-def _settings(plan: BrokerPlan, account: str, folder: Path) -> Iterator[str]:
-    """The settings of one piano."""
+def _write_settings(plan: BrokerPlan, device: str, page_password: str) -> None:
+    """The settings of one piano; the password in them is told to whoever may look at its page."""
+    folder = plan.folder.resolve() / "accounts" / device
+    lines = _settings(plan, device, folder, plan.page_url(device, page_password))
+    _write(folder / "sostenuto.toml", "".join(lines), secret=True)
+
+
+def _settings(plan: BrokerPlan, account: str, folder: Path, page_url: str) -> Iterator[str]:
+    """Their lines."""
 
     def line(key: str, value: str) -> str:
         return f"{key} = {msgspec.json.encode(value).decode()}\n"
@@ -254,6 +282,7 @@ def _settings(plan: BrokerPlan, account: str, folder: Path) -> Iterator[str]:
     yield line("broker_password_file", str(folder / "password"))
     if url.startswith("mqtts"):
         yield line("broker_ca", str(folder / "ca.crt"))
+    yield line("dashboard_broker", page_url)
     yield "wait_for_broker = true\n"
 
 

@@ -19,8 +19,17 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 
-from edge.broker_setup import DASHBOARD, HOME_ASSISTANT, BrokerPlan, Ports, acl, set_up
+from edge.broker_setup import (
+    DASHBOARD,
+    HOME_ASSISTANT,
+    OWN_PAGE,
+    BrokerPlan,
+    Ports,
+    acl,
+    set_up,
+)
 from edge.cli.app import run_command
+from edge.cli.dashboard import broker_for_dashboards
 from edge.client import Dashboard
 from edge.errors import UsageError
 from edge.messages import TOPICS, Piece, PieceState, Session, SessionState
@@ -197,6 +206,27 @@ def test_in_a_house_everybody_may_do_what_is_theirs_and_nothing_else(
     assert (config_topic("parlour"), b"x") in assistant.got
 
 
+def test_whoever_looks_at_a_pianos_own_page_sees_that_piano_and_commands_it(
+    folder, start, client, wait_until
+) -> None:
+    house = start(set_up(plan_of(folder, "parlour", "hall", house=True)))
+    settings = read_settings(folder / "accounts" / "parlour" / "sostenuto.toml")
+    address = broker_for_dashboards(settings, None)
+    assert address is not None
+    assert address.username == f"parlour{OWN_PAGE}"
+    assert (address.scheme, address.host, address.port) == ("mqtts", HOST, house.plan.ports.tls)
+    looking = client(address)
+    parlour, hall = client(house.address("parlour")), client(house.address("hall"))
+    for piano, device in ((parlour, "parlour"), (hall, "hall")):
+        for name in PUBLISHED:
+            assert piano.may_write(below(device, name))
+            assert not looking.may_write(below(device, name)), name
+    assert looking.may_write(below("parlour", "cmd/listen"))
+    assert not looking.may_write(below("hall", "cmd/listen"))
+    wait_until(lambda: len(looking.got) >= len(PUBLISHED), "all that the parlour published")
+    assert {topic for topic, _ in looking.got} == {below("parlour", n) for n in PUBLISHED}
+
+
 def test_nobody_comes_in_without_an_account_or_in_the_clear(folder, start, client) -> None:
     house = start(set_up(plan_of(folder, "parlour", house=True)))
     good = house.address("parlour")
@@ -221,6 +251,11 @@ def test_one_piano_publishes_and_is_commanded_through_its_own_broker(
     piano.start(require_connection_s=20.0)
     piano.publish("piece", Piece(state=PieceState.SEARCHING))
     wait_until(lambda: piano.counters.sent == 1, "the piece")
+    page = broker_for_dashboards(settings, address)
+    assert page is not None
+    with Dashboard(page, device="parlour", topics=("piece",)) as own_page:
+        (seen,) = own_page.messages(timeout_s=1.0)
+        assert seen.topic == "piece"
     with Dashboard(one.address(DASHBOARD, wss=True), device="parlour") as dashboard:
         piano.publish("session", Session(id="s", state=SessionState.NEW))
         got = {message.topic for message in dashboard.messages(timeout_s=1.0)}
@@ -257,7 +292,8 @@ def test_a_second_run_adds_a_piano_and_changes_no_password(folder) -> None:
     assert both.devices == ("hall", "parlour")
     after = {f.parent.name: f.read_text() for f in folder.glob("accounts/*/password")}
     assert after == {**after, **before}
-    assert set(after) == {"parlour", "hall", DASHBOARD, HOME_ASSISTANT}
+    pages = {f"parlour{OWN_PAGE}", f"hall{OWN_PAGE}"}
+    assert set(after) == {"parlour", "hall", *pages, DASHBOARD, HOME_ASSISTANT}
     assert (folder / "tls" / "ca.crt").read_bytes() == authority
     assert (folder / "tls" / "server.crt").read_bytes() != server
     assert "user parlour" in (folder / "acl").read_text()
@@ -265,7 +301,10 @@ def test_a_second_run_adds_a_piano_and_changes_no_password(folder) -> None:
 
 def test_what_is_secret_is_for_nobody_else(folder) -> None:
     set_up(plan_of(folder, "parlour", house=False))
-    for name in ("passwords", "acl", "tls/ca.key", "tls/server.key", "accounts/parlour/password"):
+    for name in (
+        *("passwords", "acl", "tls/ca.key", "tls/server.key"),
+        *("accounts/parlour/password", "accounts/parlour/sostenuto.toml"),
+    ):
         mode = stat.S_IMODE((folder / name).stat().st_mode)
         assert mode & 0o027 == 0, f"{name}: {mode:o}"
     for file in folder.rglob("*"):
