@@ -4,9 +4,9 @@
 to a mosquitto on this machine; headless Chromium shows the page as a phone would, and takes the
 messages by websocket. An observer in the page notes each key that lights, and the frame that shows
 it: the second animation frame after the change, whose beginning is the first moment at which the
-one before it is surely on its way to the screen. A key is matched with the recording's MIDI (the
-onset on the same key that lies at most `LATEST_S` back, each used once), so a key that lights
-wrongly counts for nothing and is told apart.
+one before it, which drew the change, is surely on its way to the screen. A key is matched with the
+recording's MIDI (the onset on the same key that lies at most `LATEST_S` back, each used once), so a
+key that lights wrongly counts for nothing and is told apart.
 
 The browser's clock and the stream's are both clocks of this machine: ``session`` says when sample 0
 was heard, by the monotonic clock, and the offset between the two is taken at the beginning.
@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,29 @@ def listening(port: int, settings: Path, page_port: int) -> Iterator[subprocess.
         process.wait()
 
 
-def observe(*, bridge: bool) -> tuple[list[list[Any]], float, float]:
-    """Every lighting in a run; seconds since 1970 of the stream's sample 0; frames a second."""
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One run.
+
+    Attributes
+    ----------
+    lightings : list
+        Milliseconds since 1970, pitch, what the key was before, what it is now.
+    told : list of tuple
+        Pitch, state and second of the stream at which a subscriber beside the browser had a note.
+    began_s : float
+        Seconds since 1970 of the stream's sample 0.
+    frames_per_s : float
+    """
+
+    lightings: list[list[Any]]
+    told: list[tuple[int, str, float]]
+    began_s: float
+    frames_per_s: float
+
+
+def observe(*, bridge: bool) -> Observed:
+    """Let a browser look at the demo's recording."""
     with (
         broker() as (port, websockets),
         tempfile.TemporaryDirectory() as folder,
@@ -127,9 +149,14 @@ def observe(*, bridge: bool) -> tuple[list[list[Any]], float, float]:
         lightings = page.evaluate("lightings")
         browser.close()
         subscriber.close()
-    start_ms = subscriber.messages("session")[0][1]["stream_start_mono_ms"]
+    start_s = subscriber.messages("session")[0][1]["stream_start_mono_ms"] / 1000
+    told = [
+        (step["pitch_midi"], step["state"], at_s - start_s)
+        for at_s, batch in subscriber.messages("notes")
+        for step in batch["notes"]
+    ]
     wall_minus_mono_s = time.time() - time.monotonic()
-    return lightings, start_ms / 1000 + wall_minus_mono_s, float(frames)
+    return Observed(lightings, told, start_s + wall_minus_mono_s, float(frames))
 
 
 def delays_ms(
@@ -157,17 +184,18 @@ def delays_ms(
 
 
 def measure(*, bridge: bool) -> dict[str, Any]:
-    """One run: delays to the first light of a key, and to the light that is sure."""
-    lightings, began_s, frames = observe(bridge=bridge)
+    """One run: delays to a key's first light, to the light that is sure, and to its message."""
+    run = observe(bridge=bridge)
     onsets = [(note.pitch_midi, note.onset_s) for note in read_midi(demo()[1]).notes]
-    figures: dict[str, Any] = {"played": len(onsets), "frames_per_s": frames}
-    for name, wanted in (("first", None), ("sure", "sure")):
-        lit = [
-            (int(pitch), at / 1000 - began_s)
-            for at, pitch, before, now in lightings
-            if (before is None if wanted is None else now == wanted)
-        ]
-        found, unfounded = delays_ms(onsets, lit)
+    figures: dict[str, Any] = {"played": len(onsets), "frames_per_s": run.frames_per_s}
+    lit = [(int(k), at / 1000 - run.began_s, was, now) for at, k, was, now in run.lightings]
+    of_interest = {
+        "first": [(pitch, at_s) for pitch, at_s, was, _ in lit if was is None],
+        "sure": [(pitch, at_s) for pitch, at_s, _, now in lit if now == "sure"],
+        "sure at a subscriber": [(p, at_s) for p, state, at_s in run.told if state == "confirmed"],
+    }
+    for name, moments in of_interest.items():
+        found, unfounded = delays_ms(onsets, moments)
         figures[name] = {
             "lit": len(found),
             "unfounded": unfounded,

@@ -30,7 +30,7 @@ let drawn_ms = 0;
 let link = { state: 'connecting', why: '' };
 let asker = null;
 
-/** Each part of the page, drawn when something of it changed and not more than once a frame. */
+/** Each part of the page, drawn when something of it changed: with the next frame, the keys at once. */
 const parts = {
   ear: () => showEar(picture, link, asker !== null),
   piece: () => showPiece(picture, link),
@@ -57,9 +57,13 @@ const TOUCHES = {
 const stale = new Set(Object.keys(parts));
 const touch = (what) => TOUCHES[what]?.forEach((part) => stale.add(part));
 
+function draw(part) {
+  stale.delete(part);
+  parts[part]();
+}
+
 function frame(now_ms) {
-  for (const part of stale) parts[part]();
-  stale.clear();
+  for (const part of stale) draw(part);
   const now_s = picture.clock.at(now_ms);
   if (!byId('page-now').hidden) {
     if (!calm.matches || now_ms - drawn_ms > CALM_MS) {
@@ -144,6 +148,7 @@ async function begin() {
       }
       const changed = picture.take(name, document, { retain, arrived_ms: performance.now() });
       touch(changed);
+      if (changed === 'notes') draw('keyboard'); // in the next frame, not the one after
       const isBack = changed === 'availability' && picture.available;
       if (isBack || changed === 'session') askForHistory();
     },
