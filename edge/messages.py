@@ -153,6 +153,14 @@ class Refusal(StrEnum):
     FAILED = "failed"
 
 
+class Verdict(StrEnum):
+    """How one look at itself came out."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_TRIED = "not_tried"
+
+
 class Throttling(StrEnum):
     """What holds a board's processor back."""
 
@@ -706,8 +714,13 @@ class Check(Struct, frozen=True, kw_only=True):
     """One thing that the device looked at in itself."""
 
     name: Annotated[str, about("What was looked at.")]
-    passed: Annotated[bool, about("Whether it is as it should be.")]
+    passed: Annotated[bool, about("False: it is not as it should be.")]
     text: Annotated[str, about("What was found, one line for people.")]
+    verdict: Annotated[
+        Verdict | None,
+        about("As `passed`, and `not_tried` where it could not be looked at; null: see `passed`."),
+    ] = None
+    remedy: Annotated[str | None, about("What to do, for people; null: nothing.")] = None
 
 
 class SelfTest(Struct, frozen=True, kw_only=True):
