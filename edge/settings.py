@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -106,6 +107,17 @@ def read_settings(path: str | Path) -> Settings:
         raise UsageError(f"{path}: settings cannot be read ({reason}); give a TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: no TOML: {error}; write lines like key = value") from error
+    return settings_in(table, path)
+
+
+def settings_in(table: Mapping[str, Any], path: Path) -> Settings:
+    """The settings in a ``table`` of TOML that was read from ``path``.
+
+    Raises
+    ------
+    UsageError
+        A key that is not known, or a value of the wrong kind.
+    """
     known = Settings.__struct_fields__
     for key in table:
         if key not in known:
