@@ -471,8 +471,8 @@ def test_the_account_for_dashboards_comes_in_by_the_device_under_tls(
             sock.close()
             sock, _ = websocket(browser)
             sock.sendall(masked(2, connect_packet(where["username"], "guessed")))
-                told = sock.recv(64)  # the broker may have hung up by then
-                assert told.startswith(bridge.frame(2, bytes.fromhex("20020005")))
+            told = sock.recv(64)  # the broker may have hung up by then
+            assert told.startswith(bridge.frame(2, bytes.fromhex("20020005")))
             sock.close()
         finally:
             process.terminate()
