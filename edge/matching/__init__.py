@@ -9,7 +9,7 @@ from edge.matching.identification import identify
 from edge.matching.match import Candidate, MatchState, PieceMatch
 from edge.matching.score import Piece, Score
 from edge.matching.tracker import PieceTracker
-from edge.resources import models_dir
+from edge.resources import catalogue_dir
 
 __all__ = [
     "Candidate",
@@ -25,5 +25,5 @@ __all__ = [
 
 
 def default_catalogue_dir() -> Path:
-    """The folder of packs that is installed with the program."""
-    return models_dir() / "catalogue"
+    """The folder of packs in force: those that came with the program, or newer ones."""
+    return catalogue_dir()
