@@ -56,6 +56,7 @@ from edge.messages import (
     topic_of,
 )
 from edge.publish.address import BrokerAddress
+from edge.publish.connection import GREETING_S, UNSUPPORTED_VERSION
 
 log = logging.getLogger(__name__)
 
@@ -210,17 +211,18 @@ class Dashboard:
         self._arrived: deque[Message] = deque()
         self._changed = threading.Condition()
         self._answers: dict[str, Response | None] = {}
-        self._subscribed = threading.Event()
+        self._subscribed = False
+        self._greeted_s: float | None = None  # when, as long as there is no answer
+        self._misunderstood = False
         self._trouble: str | None = None
         self._closed = False
         self.illegible = 0
         """Messages that are not what the contract says."""
         self.overflowed = 0
         """Messages that were dropped because nobody took them."""
-        self._client = self._make_client(address)
+        self._client = self._make_client(address, five=address.speaks_mqtt5)
 
-    def _make_client(self, address: BrokerAddress) -> paho.Client:
-        five = address.speaks_mqtt5
+    def _make_client(self, address: BrokerAddress, *, five: bool) -> paho.Client:
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=f"dashboard-{secrets.token_hex(6)}",
@@ -233,20 +235,42 @@ class Dashboard:
             client.tls_set_context(address.tls.context())
         if address.username is not None:
             client.username_pw_set(address.username, address.password)
+        client.on_socket_open = self._greeted
         client.on_connect = self._connected
-        client.on_subscribe = lambda *_: self._subscribed.set()
+        client.on_disconnect = self._disconnected
+        client.on_subscribe = self._listens
         client.on_message = self._received
         client.reconnect_delay_set(1, 30)
         return client
 
     def __enter__(self) -> Self:
-        self._client.connect_async(self._address.host, self._address.port)
-        self._client.loop_start()
-        if not self._subscribed.wait(CONNECT_S):
+        until_s = time.monotonic() + CONNECT_S
+        self._connect(until_s)
+        if self._misunderstood:
+            self._client.disconnect()
+            self._client.loop_stop()
+            self._client = self._make_client(self._address, five=False)
+            self._connect(until_s)
+        if not self._subscribed:
             self.close()
             trouble = self._trouble or "no answer; check host and port"
             raise BrokerError(f"broker {self._address}: {trouble}")
         return self
+
+    def _connect(self, until_s: float) -> None:
+        """Go on trying until ``until_s``, or until it shows that the broker knows no MQTT 5."""
+        five = self._client.protocol == MQTTProtocolVersion.MQTTv5
+        self._client.connect_async(self._address.host, self._address.port)
+        self._client.loop_start()
+        with self._changed:
+            while not self._subscribed and (now_s := time.monotonic()) < until_s:
+                patient_until_s = until_s
+                if five and self._greeted_s is not None:
+                    patient_until_s = min(until_s, self._greeted_s + GREETING_S)
+                self._misunderstood = five and (self._misunderstood or now_s >= patient_until_s)
+                if self._misunderstood:
+                    return
+                self._changed.wait(patient_until_s - now_s)
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -280,11 +304,30 @@ class Dashboard:
         with self._changed:
             return {series: counter.count for series, counter in self._series.items()}
 
+    def _greeted(self, *_: object) -> None:
+        with self._changed:
+            self._greeted_s = time.monotonic()
+            self._changed.notify_all()
+
     def _connected(self, client: paho.Client, _data: Any, _flags: Any, reason: Any, _: Any) -> None:
+        with self._changed:
+            self._greeted_s = None
+            self._misunderstood = reason.value == UNSUPPORTED_VERSION
+            self._changed.notify_all()
         if reason.is_failure:
             self._trouble = f"refuses ({reason}); check user and password"
             return
         client.subscribe(self._filters)
+
+    def _disconnected(self, *_: object) -> None:
+        with self._changed:
+            self._misunderstood |= self._greeted_s is not None  # it hung up at the greeting
+            self._changed.notify_all()
+
+    def _listens(self, *_: object) -> None:
+        with self._changed:
+            self._subscribed = True
+            self._changed.notify_all()
 
     def _received(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
         # An exception here would end paho's thread.

@@ -32,6 +32,7 @@ from edge.messages import (
 from edge.note import NoteState
 from edge.publish.address import BrokerAddress
 from edge.publish.commands import CommandDesk
+from edge.publish.embedded import EmbeddedBroker
 from edge.publish.publisher import Publisher
 from tests.test_commands import Parlour
 
@@ -116,6 +117,19 @@ def test_one_piano_or_all_of_them(mosquitto, piano, wait_until, older: bool) -> 
         hall.publish("session", session(3))
         parlour.publish("session", session(4))
         assert [m.body.notes for m in one.messages(timeout_s=1.0)] == [3]
+
+
+def test_a_broker_of_the_older_mqtt_is_greeted_again_in_its_own_way() -> None:
+    with EmbeddedBroker() as older:
+        unknowing = BrokerAddress("127.0.0.1", older.address.port)
+        stranger = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        stranger.connect(unknowing.host, unknowing.port)
+        stranger.loop_start()
+        with Dashboard(unknowing, topics=("availability",)) as house:
+            stranger.publish(full_topic("parlour", "availability"), b"online", 1)
+            assert [m.body for m in house.messages(timeout_s=1.0)] == [Availability.ONLINE]
+        stranger.disconnect()
+        stranger.loop_stop()
 
 
 def test_repeats_are_dropped_and_counted_and_nonsense_harms_nobody(mosquitto) -> None:

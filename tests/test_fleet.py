@@ -141,11 +141,14 @@ def test_a_performance_is_told_as_a_device_tells_it(midi):
 
 
 @pytest.mark.slow
-def test_a_piano_that_greets_with_mqtt_5_is_let_in(tmp_path, wait_until):
+def test_pianos_and_dashboards_that_greet_with_mqtt_5_are_let_in(tmp_path, wait_until):
     with Cluster(tmp_path, 1) as cluster:
+        looking = replace(cluster.address(0, DASHBOARD), speaks_mqtt5=True)
         piano = Publisher(replace(cluster.address(0), speaks_mqtt5=True), "parlour", identity="p")
         piano.start()
-        piano.publish("session", msgspec.json.decode(said(0), type=Session))
+        with Dashboard(looking, device="parlour", topics=("session",)) as house:
+            piano.publish("session", msgspec.json.decode(said(0), type=Session))
+            assert [message.topic for message in house.messages(timeout_s=2.0)] == ["session"]
         wait_until(lambda: not piano.counters.queued, "the acknowledgement")
         assert piano.close().undelivered == 0
 

@@ -46,7 +46,7 @@ WINDOW = 20
 """Messages of QoS 1 on their way at once, unless the broker allows fewer; paho's own value."""
 
 _UNSPECIFIED = 128
-_UNSUPPORTED_VERSION = 132
+UNSUPPORTED_VERSION = 132
 _NO_PERMISSION = (134, 135)
 _SESSION_TAKEN = 142
 _DRAIN_BYTES = 4096
@@ -217,7 +217,7 @@ class Connection:
                 f"broker {self._address}: hangs up at the greeting; "
                 "does this port want TLS, a websocket, or neither?"
             )
-        if self._connack.value == _UNSUPPORTED_VERSION:
+        if self._connack.value == UNSUPPORTED_VERSION:
             raise ProtocolRefusedError(f"broker {self._address}: speaks no MQTT 5")
         if self._connack.value in _NO_PERMISSION:
             who = f"user {self._address.username!r}" if self._address.username else "no user"
