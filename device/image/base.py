@@ -1,0 +1,101 @@
+"""Debian set up for arm64 as one tar archive, from a repository of exactly the locked packages.
+
+``mmdebstrap`` unpacks here and lets the packages' own scripts run under qemu-user: twelve minutes
+on two cores, so the archive is kept under the sum of everything that it was made from. It is itself
+reproducible (mmdebstrap sorts, and gives every file the one time).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import tempfile
+from pathlib import Path
+
+from device.image import debian
+from device.image.lock import Lock
+from device.image.programs import run
+from device.image.recipe import KEPT, LEFT_OUT
+from edge.errors import UsageError
+
+INITRAMFS = Path(__file__).parent / "initramfs"
+
+BINFMT = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
+
+_CUSTOMIZE = r"""
+set -eu
+root="$1"
+rm -f "$root"/etc/machine-id "$root"/var/lib/dbus/machine-id "$root"/etc/ssh/ssh_host_*
+: > "$root"/etc/machine-id
+find "$root"/usr/lib/python3 "$root"/usr/lib/python3.* -name __pycache__ -prune -exec rm -rf {} +
+chroot "$root" python3 -X utf8 -m compileall -q -f -j 1 --invalidation-mode unchecked-hash \
+  /usr/lib/python3 /usr/lib/python3.*
+rm -rf "$root"/var/cache/* "$root"/var/log/* "$root"/var/lib/apt "$root"/var/lib/systemd/* \
+  "$root"/tmp/* "$root"/run/* "$root"/etc/apt "$root"/etc/resolv.conf "$root"/etc/hostname \
+  "$root"/var/lib/dpkg/*-old "$root"/var/lib/dpkg/lock* "$root"/var/lib/dpkg/triggers/Lock \
+  "$root"/etc/.pwd.lock "$root"/etc/passwd- "$root"/etc/group- "$root"/etc/shadow- \
+  "$root"/etc/gshadow- "$root"/var/lib/initramfs-tools "$root"/var/lib/ucf "$root"/var/backups
+"""
+
+
+def key(lock: Lock) -> str:
+    """A name for the archive: another list, recipe, hook or time is another archive."""
+    told = hashlib.sha256()
+    for package in sorted(lock.in_place("root"), key=lambda p: p.name):
+        told.update(f"{package.name} {package.version} {package.sha256}\n".encode())
+    told.update("\n".join((*LEFT_OUT, "", *KEPT, _CUSTOMIZE, str(lock.epoch_s))).encode())
+    for path in sorted(INITRAMFS.rglob("*")):
+        if path.is_file():
+            told.update(str(path.relative_to(INITRAMFS)).encode() + path.read_bytes())
+    return told.hexdigest()[:16]
+
+
+def command(lock: Lock, repository: Path, hook: Path, target: Path) -> list[str]:
+    """The call of mmdebstrap."""
+    names = ",".join(sorted(package.name for package in lock.in_place("root")))
+    words = [
+        "mmdebstrap",
+        "--mode=root",
+        f"--architectures={debian.ARCHITECTURE}",
+        "--variant=essential",
+        "--format=tar",
+        f"--include={names}",
+        "--aptopt=APT::Install-Recommends \"false\"",
+        "--aptopt=APT::Sandbox::User \"root\"",
+        "--aptopt=Acquire::Languages \"none\"",
+    ]
+    words += [f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT]
+    words += [f"--dpkgopt=path-include={path}" for path in KEPT]
+    words += [
+        f"--essential-hook=cp -r {shlex.quote(str(INITRAMFS))}/. \"$1\"/",
+        f"--customize-hook=sh {shlex.quote(str(hook))} \"$1\"",
+        lock.suite,
+        str(target),
+        f"deb [trusted=yes] copy:{repository} ./",
+    ]
+    return words
+
+
+def build(lock: Lock, cache: Path) -> Path:
+    """The archive of the root, made now or at an earlier build from the same inputs."""
+    target = cache / "base" / f"{key(lock)}.tar"
+    if target.exists():
+        return target
+    if not BINFMT.exists():
+        raise UsageError(
+            "programs for arm64 cannot be run here; as root: apt-get install qemu-user-static "
+            "binfmt-support, and mount binfmt_misc"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="sostenuto-base-") as name:
+        folder = Path(name)
+        repository = folder / "repository"
+        packages = lock.in_place("root")
+        debian.make_repository(packages, cache / "debs", repository, lock.suite, lock.epoch_s)
+        hook = folder / "customize.sh"
+        hook.write_text(_CUSTOMIZE)
+        partial = target.with_suffix(".part.tar")
+        log = target.with_suffix(".log")
+        run(command(lock, repository, hook, partial), epoch_s=lock.epoch_s, log=log)
+        partial.replace(target)
+    return target
