@@ -20,7 +20,6 @@ from rich.console import Console
 from converters.parity import compare, parity_table
 from converters.tflite import convert, manifest_of, write_model
 from edge.errors import InputError
-from edge.features import harmonic_cube
 from edge.manifest import Manifest, Training, read_manifest
 from edge.model import NoteModel
 from edge.resources import models_dir
@@ -114,7 +113,13 @@ def convert_command(
 def _training(
     run: Path, sequence: Any, architecture: Architecture, shards: Sequence[Shard], audio: str
 ) -> Training:
-    last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+    try:
+        last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+    except (OSError, IndexError, ValueError):
+        raise InputError(
+            f"no steps in {run / 'log.jsonl'}: a run is a folder as `sostenuto-studio train` "
+            "leaves it, its log included"
+        ) from None
     frames = sum(shard.spectra.shape[0] * shard.spectra.shape[1] for shard in shards)
     return Training(
         architecture=architecture.family,
@@ -140,7 +145,6 @@ def _on_device(manifest: Manifest, content: bytes) -> Callable[[Float32], Float3
     model = NoteModel(manifest, content)
 
     def activations_of(spectrum: Float32) -> Float32:
-        activations = model.push(harmonic_cube(spectrum, manifest.features))
-        return np.concatenate([activations, model.flush()])
+        return np.concatenate([model.push(spectrum), model.flush()])
 
     return activations_of

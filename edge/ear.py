@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge.audio.block import STREAM_RATE_HZ
 from edge.errors import ModelError
-from edge.features import FeatureStream, harmonic_cube
+from edge.features import FeatureStream
 from edge.manifest import HEADS, Manifest, read_manifest, read_model_file
 from edge.model import NoteModel
 from edge.note import Heard
@@ -85,10 +85,7 @@ class ModelEar:
 
     def _hear(self, spectrum: Float32) -> list[Heard]:
         """Frames of the spectrum, shape (n, bins), to what becomes sure with them."""
-        if len(spectrum) == 0:
-            return []
-        cube = harmonic_cube(spectrum, self._features.parameters)
-        return self._follow(self._model.push(cube))
+        return self._follow(self._model.push(spectrum)) if len(spectrum) else []
 
     def _follow(self, activations: Float32) -> list[Heard]:
         """Frame by frame, so that notes and pedal stand in the order in which they are known."""

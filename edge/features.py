@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -31,6 +32,7 @@ from edge.note import KEYS, LOWEST_PITCH_MIDI, pitch_to_hz
 from edge.tuning import CONCERT_PITCH, Tuning
 
 Float32 = NDArray[np.float32]
+Level = TypeVar("Level", np.float32, np.int8)
 
 # Frames transformed at once: bounds the memory of a long signal to a few MB.
 _SLICE_FRAMES = 256
@@ -200,21 +202,25 @@ def log_frequency_spectrum(
     return np.concatenate([stream.push(samples), stream.flush()])
 
 
-def harmonic_cube(spectrum: Float32, parameters: FeatureParameters) -> Float32:
+def harmonic_cube(
+    spectrum: NDArray[Level], parameters: FeatureParameters, nothing: float = 0
+) -> NDArray[Level]:
     """Stack the harmonics behind one another.
 
     Parameters
     ----------
-    spectrum : float32, shape (frames, bins)
+    spectrum : shape (frames, bins)
+        Levels, as they are or in the steps of an 8-bit model.
+    nothing : float
+        The level of silence in these steps.
 
     Returns
     -------
-    float32, shape (frames, pitch_bins, harmonics)
-        Cell (t, p, h) is the level at h times the frequency of pitch bin p; 0 beyond Nyquist.
+    the same type, shape (frames, pitch_bins, harmonics)
+        Cell (t, p, h) is the level at h times the frequency of pitch bin p; silence beyond Nyquist.
     """
-    padded = np.pad(spectrum, ((0, 0), (0, 1)))
-    cube: Float32 = padded[:, parameters._cube_index]
-    return cube
+    padded = np.pad(spectrum, ((0, 0), (0, 1)), constant_values=nothing)
+    return padded[:, parameters._cube_index]
 
 
 @dataclass(slots=True)

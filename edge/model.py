@@ -1,4 +1,4 @@
-"""The note model at work: frames of the harmonic cube in, activations of the 88 keys out.
+"""The note model at work: frames of the spectrum in, activations of the 88 keys out.
 
 The model is a TensorFlow Lite file that takes a few frames at a time and carries its past in
 explicit state tensors, so that a live stream costs no more than a file and blocks of any size give
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ModelError
+from edge.features import harmonic_cube
 from edge.manifest import HEADS, Manifest
 from edge.note import KEYS
 
@@ -147,35 +148,35 @@ class NoteModel:
         """Begin a new stream, with endless silence before it."""
         for (taken, given), settled in zip(self._states, self._silence, strict=True):
             self._interpreter.set_tensor(taken.index, taken.quantised(given.real(settled)))
-        p = self.manifest.features
-        self._pending = np.empty((0, p.pitch_bins, len(p.harmonics)), np.float32)
+        self._pending = np.empty((0, self.manifest.features.bins), np.float32)
         self._owed_frames = 0
         # Answers still to come that belong to the silence before the stream.
         self._before_frames = self.manifest.lookahead_frames
 
-    def push(self, cube: Float32) -> Float32:
-        """Take cube frames, shape (n, pitch_bins, harmonics); give (m, 88, 5) activations.
+    def push(self, spectrum: Float32) -> Float32:
+        """Take frames of the spectrum, shape (n, bins); give (m, 88, 5) activations.
 
         The answers of all calls, laid end to end, belong to frames 0, 1, 2, … of the stream.
         """
-        self._owed_frames += len(cube)
-        answers = self._run(cube)
+        self._owed_frames += len(spectrum)
+        answers = self._run(spectrum)
         self._owed_frames -= len(answers)
         return answers
 
     def flush(self) -> Float32:
         """End the stream: the activations of the frames still owed, after which comes silence."""
         silent_frames = self.manifest.lookahead_frames + self.manifest.step_frames
-        silence = np.zeros((silent_frames, *self._cube.shape[2:]), np.float32)
+        silence = np.zeros((silent_frames, self.manifest.features.bins), np.float32)
         answers = self._run(silence)[: self._owed_frames]
         self.reset()
         return answers
 
-    def _run(self, cube: Float32) -> Float32:
-        self._pending = np.concatenate([self._pending, cube])
+    def _run(self, spectrum: Float32) -> Float32:
+        self._pending = np.concatenate([self._pending, spectrum])
         step = self.manifest.step_frames
         whole = len(self._pending) // step * step
-        steps = self._cube.quantised(self._pending[:whole])
+        levels = self._cube.quantised(self._pending[:whole])
+        steps = harmonic_cube(levels, self.manifest.features, self._cube.zero_point)
         answers = [self._step(steps[k : k + step]) for k in range(0, whole, step)]
         self._pending = self._pending[whole:]
         none = np.empty((0, KEYS, len(HEADS)), self._activations.dtype)

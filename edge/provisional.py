@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.ear import ModelEar
-from edge.features import harmonic_cube
 from edge.model import NoteModel
 from edge.note import Heard, Strike
 from edge.onsets import Onset, OnsetParameters, OnsetStream
@@ -51,7 +50,8 @@ class ForeseeingModel(NoteModel):
 
         Parameters
         ----------
-        frame : float32, shape (pitch_bins, harmonics)
+        frame : float32, shape (bins,)
+            Of the spectrum.
         answers : int
 
         Returns
@@ -105,7 +105,7 @@ class ProvisionalEar(ModelEar):
         """Frame by frame, since a guess is made in the midst; in the order of becoming known."""
         heard: list[Heard] = []
         features = self._features.parameters
-        for frame in harmonic_cube(spectrum, features):
+        for frame in spectrum:
             centre_sample = self._heard_frames * self.hop_samples
             heard += self._strikes_known_at(centre_sample + features.half_window_samples)
             heard += self._follow(self._model.push(frame[None]))

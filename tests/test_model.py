@@ -40,10 +40,9 @@ def _change(path: Path, **fields: object) -> None:
     path.write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, **fields)))
 
 
-def _cube(model: NoteModel, frames: int, seed: int = 0) -> np.ndarray:
-    f = model.manifest.features
+def _spectrum(model: NoteModel, frames: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return rng.random((frames, f.pitch_bins, len(f.harmonics))).astype(np.float32)
+    return rng.random((frames, model.manifest.features.bins)).astype(np.float32)
 
 
 def _all(model: NoteModel, parts: list[np.ndarray]) -> np.ndarray:
@@ -53,7 +52,7 @@ def _all(model: NoteModel, parts: list[np.ndarray]) -> np.ndarray:
 
 def test_every_frame_gets_one_answer(model: NoteModel) -> None:
     for frames in (0, 1, 2, 7, 31):
-        assert _all(model, [_cube(model, frames)]).shape == (frames, KEYS, 5)
+        assert _all(model, [_spectrum(model, frames)]).shape == (frames, KEYS, 5)
 
 
 @settings(max_examples=15, deadline=None)
@@ -61,20 +60,19 @@ def test_every_frame_gets_one_answer(model: NoteModel) -> None:
 def test_any_split_of_the_frames_gives_the_same_activations(
     model: NoteModel, cuts: list[int]
 ) -> None:
-    cube = _cube(model, 41)
-    whole = _all(model, [cube])
-    np.testing.assert_array_equal(_all(model, np.split(cube, sorted(cuts))), whole)
+    spectrum = _spectrum(model, 41)
+    whole = _all(model, [spectrum])
+    np.testing.assert_array_equal(_all(model, np.split(spectrum, sorted(cuts))), whole)
 
 
 def test_a_model_that_was_used_and_reset_answers_like_a_new_one(model: NoteModel) -> None:
-    first = _all(model, [_cube(model, 20)])
-    _all(model, [_cube(model, 33, seed=1)])
-    np.testing.assert_array_equal(_all(model, [_cube(model, 20)]), first)
+    first = _all(model, [_spectrum(model, 20)])
+    _all(model, [_spectrum(model, 33, seed=1)])
+    np.testing.assert_array_equal(_all(model, [_spectrum(model, 20)]), first)
 
 
 def test_silence_is_not_played(model: NoteModel) -> None:
-    f = model.manifest.features
-    silence = np.zeros((60, f.pitch_bins, len(f.harmonics)), np.float32)
+    silence = np.zeros((60, model.manifest.features.bins), np.float32)
     onset = _all(model, [silence])[:, :, 0]
     assert onset.max() < min(model.manifest.segmentation.onset_threshold)
 
@@ -82,7 +80,7 @@ def test_silence_is_not_played(model: NoteModel) -> None:
 def test_the_answer_comes_after_the_manifests_lookahead(model: NoteModel) -> None:
     model.reset()
     step, late = model.manifest.step_frames, model.manifest.lookahead_frames
-    given = sum(len(model.push(_cube(model, step))) for _ in range(20))
+    given = sum(len(model.push(_spectrum(model, step))) for _ in range(20))
     assert given == 20 * step - late
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge.audio.block import BLOCK_S, STREAM_RATE_HZ
 from edge.ear import ModelEar, find_manifest, load_ear
-from edge.features import harmonic_cube, log_frequency_spectrum
+from edge.features import log_frequency_spectrum
 from edge.manifest import read_manifest, read_model_file
 from edge.note import Heard, NoteState, NoteUpdate, Strike, pitch_to_hz
 from edge.provisional import ForeseeingModel, ProvisionalEar
@@ -160,20 +160,20 @@ def model() -> ForeseeingModel:
 @pytest.mark.parametrize("heard_frames", [1, 30, 41])
 def test_foreseeing_leaves_no_trace(model: ForeseeingModel, heard_frames: int) -> None:
     features = model.manifest.features
-    cube = harmonic_cube(log_frequency_spectrum(MUSIC[: 2 * STREAM_RATE_HZ], features), features)
+    spectrum = log_frequency_spectrum(MUSIC[: 2 * STREAM_RATE_HZ], features)
     model.reset()
-    plain = np.concatenate([model.push(cube), model.flush()])
-    first = model.push(cube[:heard_frames])
-    assert len(model.foresee(cube[heard_frames - 1], 7)) >= 7
-    rest = [model.push(cube[heard_frames:]), model.flush()]
+    plain = np.concatenate([model.push(spectrum), model.flush()])
+    first = model.push(spectrum[:heard_frames])
+    assert len(model.foresee(spectrum[heard_frames - 1], 7)) >= 7
+    rest = [model.push(spectrum[heard_frames:]), model.flush()]
     assert np.array_equal(np.concatenate([first, *rest]), plain)
 
 
 def test_what_is_foreseen_is_what_comes_when_the_frame_does_stay(model: ForeseeingModel) -> None:
     features = model.manifest.features
-    cube = harmonic_cube(log_frequency_spectrum(MUSIC[:STREAM_RATE_HZ], features), features)
+    spectrum = log_frequency_spectrum(MUSIC[:STREAM_RATE_HZ], features)
     model.reset()
-    model.push(cube[:30])
-    foreseen = model.foresee(cube[29], 6)
-    held = np.repeat(cube[29][None], 20, axis=0)
+    model.push(spectrum[:30])
+    foreseen = model.foresee(spectrum[29], 6)
+    held = np.repeat(spectrum[29][None], 20, axis=0)
     assert np.array_equal(model.push(held)[: len(foreseen)], foreseen)
