@@ -65,6 +65,7 @@ from edge.publish.pace import PositionPace
 from edge.publish.publisher import PublisherCounters, PublishReport
 from edge.publish.session import SessionLog
 from edge.vitals import Load, Meter
+from edge.watchdog import Pulse, Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -302,6 +303,8 @@ class Listener:
         False: switched off from the start, until a command switches it on.
     on_vitals : callable, optional
         Told every `VITALS_S` how the device is, unpublished.
+    supervisor : Supervisor, optional
+        Told that the loop turns and hears.
     health_every_s : float
         Seconds between two `health` messages.
     queue_blocks : int
@@ -320,6 +323,7 @@ class Listener:
         commander: Commander | None = None,
         listening: bool = True,
         on_vitals: Callable[[Health], None] | None = None,
+        supervisor: Supervisor | None = None,
         health_every_s: float = HEALTH_S,
         queue_blocks: int = QUEUE_BLOCKS,
     ) -> None:
@@ -337,6 +341,8 @@ class Listener:
         self._restart = False
         self._on_vitals = on_vitals
         self._vitals_due_s = 0.0
+        self._supervisor = supervisor
+        self._pulse = Pulse(time.monotonic())
         self._health_every_s = health_every_s
         self._queue = BlockQueue(queue_blocks)
         self._stopped = threading.Event()
@@ -496,6 +502,10 @@ class Listener:
     # ---- the second hand
 
     def _announce(self) -> None:
+        self._tell_info()
+        self._say("piece", Piece(state=PieceState.SEARCHING))
+
+    def _tell_info(self) -> None:
         kind = "midi" if self._source.kind in MIDI_KINDS else self._source.kind
         device = AudioDevice(
             kind=kind,
@@ -504,7 +514,6 @@ class Listener:
             channels=self._source.channels,
         )
         self._info = self._say("info", replace(self._info, audio_device=device))
-        self._say("piece", Piece(state=PieceState.SEARCHING))
 
     def _take(self, item: Item) -> None:
         if isinstance(item, SourceEvent):
@@ -519,7 +528,9 @@ class Listener:
         self._now_s = item.end_sample / STREAM_RATE_HZ
         began_s = time.monotonic()
         self._hear(lambda: self._recogniser.push(item))
-        self._inference.add(began_s, (time.monotonic() - began_s) * 1e3)
+        heard_s = time.monotonic()
+        self._inference.add(began_s, (heard_s - began_s) * 1e3)
+        self._pulse.heard(heard_s)
 
     def _hear(self, recognise: Callable[[], Sequence[Event]]) -> None:
         """Publish what the recogniser says; a failure of its own is a fault like any other."""
@@ -604,6 +615,7 @@ class Listener:
             if self._source.kind not in MIDI_KINDS:
                 self._recovering_samples = round(RECOVERED_S * STREAM_RATE_HZ)
             self._health_due_s = 0.0
+            self._tell_info()
             self._say_event(EventKind.DEVICE_RECOVERED, event.message, Severity.INFO)
         else:
             self._faults.add(EventKind(event.kind.value), event.message)
@@ -635,13 +647,22 @@ class Listener:
         self._tell_faults(now_s)
         if now_s >= self._audio_due_s:
             self._audio_due_s = now_s + AUDIO_STATE_S
-            if self._audio_state() is not self._told_audio:
+            audio = self._audio_state()
+            if audio is not self._told_audio:
                 self._health_due_s = 0.0
+            if self._supervisor is not None:
+                headway = self._pulse.turn(now_s, audio, len(self._queue))
+                self._supervisor.turn(now_s, headway, self._in_words(audio))
         if now_s >= self._health_due_s:
             self.tell_health()
         if self._on_vitals is not None and now_s >= self._vitals_due_s:
             self._vitals_due_s = now_s + VITALS_S
             self._on_vitals(self._health(now_s))
+
+    def _in_words(self, audio: AudioState) -> str:
+        trouble = self._publisher.counters.trouble
+        broker = "" if trouble is None else f"; {trouble}"
+        return f"{self._source.name}: {audio.value}, {self._notes} notes{broker}"
 
     def _health(self, now_s: float, load: float | None = None) -> Health:
         loop = LoopReadings(
@@ -674,6 +695,8 @@ class Listener:
 
     def _finish(self) -> ListenReport:
         until_s = time.monotonic() + HAND_OVER_S
+        if self._supervisor is not None:
+            self._supervisor.stopping()
         self._source.stop()
         catch_up_until_s = time.monotonic() + CATCH_UP_S
         while (item := self._queue.get(0.0)) and time.monotonic() < catch_up_until_s:

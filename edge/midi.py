@@ -592,7 +592,10 @@ class MidiPortSource:
     def items(self) -> Iterator[Block | MidiBlock | SourceEvent]:
         """A block for each key that moves, and an empty one when none has for a while."""
         if self._port is None:
-            self.open()
+            try:
+                self.open()
+            except DeviceError as error:
+                yield from self._wait_for_return(str(error))
         origin_s = self._origin_s = time.monotonic()
         keyboard, parser, status = Keyboard(), mido.Parser(), StatusBytes()
         watched_s = origin_s
@@ -612,7 +615,8 @@ class MidiPortSource:
             yield MidiBlock(round((now_s - origin_s) * STREAM_RATE_HZ), tuple(steps))
             if lost:
                 parser, status = mido.Parser(), StatusBytes()
-                yield from self._wait_for_return()
+                gone = f"MIDI port {self._port_name!r} went away; plug it in again"
+                yield from self._wait_for_return(gone)
 
     def _arrivals(self) -> list[tuple[float, list[int]]]:
         """All that has arrived, at once: a pedal that tells every step of its way is one block.
@@ -632,18 +636,16 @@ class MidiPortSource:
             return False
         return self._port_name in (stable_port_name(name) for name in self._port.get_ports())
 
-    def _wait_for_return(self) -> Iterator[SourceEvent]:
-        gone = self._port_name
-        yield SourceEvent(
-            SourceEventKind.DEVICE_LOST, f"MIDI port {gone!r} went away; plug it in again"
-        )
+    def _wait_for_return(self, gone: str) -> Iterator[SourceEvent]:
+        yield SourceEvent(SourceEventKind.DEVICE_LOST, gone)
         self.close()
         while not self._stopped.wait(PORT_WATCH_S):
             try:
                 self.open()
             except DeviceError:
                 continue
-            yield SourceEvent(SourceEventKind.DEVICE_RECOVERED, f"MIDI port {gone!r} is back")
+            back = f"MIDI port {self._port_name!r} is back"
+            yield SourceEvent(SourceEventKind.DEVICE_RECOVERED, back)
             return
 
 

@@ -69,6 +69,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What `sostenuto dashboard --set-password` writes, never the password itself."""
     wait_for_broker: bool = False
     """Go on trying when the broker is not there at the start, as a service should."""
+    wait_for_source: bool = False
+    """Go on looking when the microphone or MIDI port is not there at the start, likewise."""
     model: str | None = None
     """Note model."""
     catalog: str | None = None

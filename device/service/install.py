@@ -47,7 +47,6 @@ def system_steps() -> tuple[Step, ...]:
         File(f"{UNITS}/mosquitto.service.d/sostenuto.conf", shipped("mosquitto.conf")),
         Folder("/etc/systemd/journald.conf.d", shared=True),
         File("/etc/systemd/journald.conf.d/sostenuto.conf", shipped("journald.conf")),
-        Folder("/etc/udev/rules.d", shared=True),
         File("/etc/udev/rules.d/60-sostenuto-audio.rules", shipped("60-sostenuto-audio.rules")),
         *(Link(f"/usr/local/bin/{name}", f"{CURRENT}/bin/{name}") for name in PROGRAMS),
     )

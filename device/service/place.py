@@ -210,6 +210,7 @@ class File:
     def make(self, place: Place) -> None:
         """Whole or not at all."""
         at = place.at(self.path)
+        at.parent.mkdir(parents=True, exist_ok=True)
         fresh = at.with_name(f".{at.name}.new")
         fresh.unlink(missing_ok=True)
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -245,6 +246,7 @@ class Link:
         at = place.at(self.path)
         if at.exists() and not at.is_symlink():
             raise SetupError(f"{self.path} is there and no link; move it away")
+        at.parent.mkdir(parents=True, exist_ok=True)
         fresh = at.with_name(f".{at.name}.new")
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(self.target)

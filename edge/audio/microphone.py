@@ -214,17 +214,19 @@ class MicrophoneSource:
     def items(self) -> Iterator[Block | MidiBlock | SourceEvent]:
         """Blocks as they come; loss, recovery and overflow in their places."""
         while not self._stopped.is_set():
-            if self._stream is None:
-                self.open()
-            yield from self._listen_until_lost()
+            lost = f"microphone {self.name!r} gives no sound any more; looking for it"
+            try:
+                if self._stream is None:
+                    self.open()
+            except DeviceError as error:
+                lost = str(error)
+            else:
+                yield from self._listen_until_lost()
             if self._stopped.is_set():
                 return
             if not self._away:
                 self._away = True
-                yield SourceEvent(
-                    SourceEventKind.DEVICE_LOST,
-                    f"microphone {self.name!r} gives no sound any more; looking for it",
-                )
+                yield SourceEvent(SourceEventKind.DEVICE_LOST, lost)
             self._reopen()
 
     def _find(self) -> Microphone:
@@ -363,7 +365,7 @@ class MicrophoneSource:
     def _recovered(self, lost_samples: int) -> SourceEvent:
         return SourceEvent(
             SourceEventKind.DEVICE_RECOVERED,
-            f"microphone {self.name!r} is back after {lost_samples / STREAM_RATE_HZ:.1f} s",
+            f"microphone {self.name!r} is here, after {lost_samples / STREAM_RATE_HZ:.1f} s without",
             lost_samples,
         )
 

@@ -198,6 +198,14 @@ def listen(
             help="Listen though the broker is not there yet, and go on trying; for services.",
         ),
     ] = False,
+    wait_for_source: Annotated[
+        bool,
+        typer.Option(
+            "--wait-for-source",
+            help="Begin though the microphone or MIDI port is not there yet, tell that it is lost, "
+            "and go on looking for it; for services.",
+        ),
+    ] = False,
     outbox: Annotated[
         Path | None,
         typer.Option(
@@ -288,6 +296,7 @@ def listen(
             settings=settings,
             device=device,
             wait_for_broker=wait_for_broker,
+            wait_for_source=wait_for_source,
             outbox=outbox,
             home_assistant=home_assistant,
             metrics=metrics,

@@ -7,6 +7,7 @@ process's standard error as they like; they are muted, so that an error is one l
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import sys
@@ -54,6 +55,8 @@ def mute_libraries() -> None:
     os.dup2(nowhere, 2)
     os.close(nowhere)
     sys.stderr = os.fdopen(ours, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    # A hang that systemd's watchdog ends (SIGABRT), or a crash, tells where every thread stood.
+    faulthandler.enable(sys.stderr)
 
 
 class _OneLine(logging.Formatter):

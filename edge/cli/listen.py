@@ -35,7 +35,7 @@ from edge.cli.household import a_household
 from edge.cli.identify import is_midi
 from edge.display import key_name, named, place
 from edge.ear import ModelEar
-from edge.errors import RESTART_EXIT, InputError, UsageError
+from edge.errors import RESTART_EXIT, DeviceError, InputError, UsageError
 from edge.listen import LIVE_KINDS, MIDI_KINDS, Listener, ListenReport
 from edge.matching import Catalogue
 from edge.messages import (
@@ -60,6 +60,7 @@ from edge.publish.publisher import Publisher
 from edge.publish.store import state_folder
 from edge.recogniser import Recogniser, load_recogniser
 from edge.settings import Settings, broker_address, read_settings
+from edge.watchdog import Supervisor
 
 DEFAULT_BROKER = "mqtt://localhost"
 
@@ -90,6 +91,7 @@ class ListenOptions:
     settings: Path | None = None
     device: str | None = None
     wait_for_broker: bool = False
+    wait_for_source: bool = False
     outbox: Path | None = None
     home_assistant: bool | None = None
     metrics: int | None = None
@@ -122,7 +124,7 @@ def run(options: ListenOptions, software: str) -> int:
     overheard = LoudestMinute() if options.calibrate else None
     if overheard is not None:
         source = Overheard(source, overheard)
-    source.open()
+    open_source(source, patient=options.wait_for_source or settings.wait_for_source)
     try:
         if midi_out is not None:
             midi_out.open()
@@ -156,6 +158,7 @@ def run(options: ListenOptions, software: str) -> int:
                 commander=household.commander,
                 listening=household.listening,
                 on_vitals=None if metrics is None else metrics.show,
+                supervisor=Supervisor(),
                 health_every_s=settings.health_every_s,
             )
             console.err(_greeting(source, broker, device))
@@ -238,6 +241,22 @@ def make_source(options: ListenOptions, settings: Settings) -> Source:
     from edge.audio.microphone import MicrophoneSource
 
     return MicrophoneSource(options.mic or settings.mic)
+
+
+def open_source(source: Source, *, patient: bool) -> None:
+    """Open it; one that is not there ends the command, or is looked for by the live loop.
+
+    Raises
+    ------
+    DeviceError
+        It is not there, and nobody is patient.
+    """
+    try:
+        source.open()
+    except DeviceError as error:
+        if not patient:
+            raise
+        console.err(f"{error}; waiting for it")
 
 
 def make_midi_out(options: ListenOptions, settings: Settings) -> MidiOut | None:
