@@ -17,8 +17,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from edge.ear import LONGEST_LOOKAHEAD_MS
 from edge.errors import InputError, UsageError
 from edge.features import FeatureParameters
+from edge.manifest import lookahead_ms
 from training.architecture import FAMILIES, LOOKAHEAD_FRAMES
 from training.crew import RAY_HELP, make_shards
 from training.preparation import SEGMENTS_PER_SHARD, prepare_shard, shard_path
@@ -132,6 +134,12 @@ def train_command(
         raise UsageError(f"--family {family}: allowed are {', '.join(FAMILIES)}")
     width = {} if channels is None else {"channels": channels}
     architecture = FAMILIES[family](lookahead_frames=lookahead_frames, **width)
+    late_ms = lookahead_ms(architecture.features, lookahead_frames)
+    if late_ms > LONGEST_LOOKAHEAD_MS:
+        raise UsageError(
+            f"--lookahead-frames {lookahead_frames} makes an ear that waits {late_ms:.0f} ms: "
+            f"a device waits {LONGEST_LOOKAHEAD_MS:.0f} ms at most"
+        )
 
     judging = ShardFolder(run / "judging", JUDGING_SEED, JUDGING_HOURS)
     shards = ShardFolder(run / "shards", TRAINING_SEED, audio_hours)
