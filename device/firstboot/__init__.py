@@ -1,1 +1,1 @@
-"""From a card as it was flashed to this one piano: who it is, whom it talks to, by which network."""
+"""From a card as it was flashed to this one piano: its name, its networks, whom it talks to."""

@@ -1,4 +1,4 @@
-"""`sostenuto.toml` on the card: all that an installer says of one piano, in a file any PC can write.
+"""`sostenuto.toml` on the card: all that an installer says of one piano; any PC can write it.
 
 At its top stand the keys of docs/settings.md. Two tables are the card's own, since they never
 become settings of the ear: ``[wifi]``, and ``[dashboard]`` with the password of the settings' page.

@@ -103,7 +103,7 @@ def _disk(row: dict[str, Any]) -> Disk:
         path=path,
         kind=row["type"],
         size_bytes=int(row.get("size") or 0),
-        name=" ".join(str(word).strip() for word in words if word),
+        name=" ".join(str(word).strip() for word in words if word and not word.startswith("0x")),
         serial=str(row.get("serial") or "").strip(),
         removable=bool(row.get("rm") or row.get("hotplug")) or _is_sd_card(path),
         read_only=bool(row.get("ro")),

@@ -51,13 +51,13 @@ def _key(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
     )
 
 
-def keep_password(password: str, path: Path) -> None:
-    """Make ``password`` the device's; only its own user can read the file.
+def keep_text(password: str) -> str:
+    """``password`` as its file holds it: whoever reads it can only guess.
 
     Raises
     ------
     UsageError
-        Too short, too long, or the file cannot be written.
+        Too short or too long.
     """
     if not LEAST_CHARACTERS <= len(password) <= MOST_CHARACTERS:
         raise UsageError(
@@ -66,12 +66,33 @@ def keep_password(password: str, path: Path) -> None:
         )
     salt = secrets.token_bytes(16)
     kept = _Kept(salt=salt, key=_key(password, salt, **_COST), **_COST)
+    return msgspec.json.encode(kept).decode()
+
+
+def is_kept_text(text: str) -> bool:
+    """Whether ``text`` is what `keep_text` makes."""
+    try:
+        msgspec.json.decode(text, type=_Kept)
+    except msgspec.MsgspecError:
+        return False
+    return True
+
+
+def keep_password(password: str, path: Path) -> None:
+    """Make ``password`` the device's; only its own user can read the file.
+
+    Raises
+    ------
+    UsageError
+        Too short, too long, or the file cannot be written.
+    """
+    text = keep_text(password)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(path.name + ".new")
         fresh.unlink(missing_ok=True)
         fresh.touch(mode=0o600, exist_ok=False)
-        fresh.write_bytes(msgspec.json.encode(kept))
+        fresh.write_text(text)
         fresh.replace(path)
     except OSError as error:
         raise UsageError(f"{path}: the password cannot be kept ({error.strerror})") from None
