@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from device.flash.cli import flash
 from edge.errors import SostenutoError
 
 app = typer.Typer(
@@ -33,6 +34,31 @@ def selftest(
             help="Only hashes, and a known recording with every model: notes, piece, bar.",
         ),
     ] = False,
+    by_ear: Annotated[
+        bool,
+        typer.Option(
+            "--by-ear",
+            help="Play middle C: says what to play, what was heard, and what to do next.",
+        ),
+    ] = False,
+    seconds: Annotated[
+        float,
+        typer.Option("--seconds", min=1.0, help="With --by-ear: patience for each thing to play."),
+    ] = 20.0,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            "--settings", metavar="FILE", help="Settings.  [default: those of the service]"
+        ),
+    ] = None,
+    mic: Annotated[
+        str | None,
+        typer.Option("--mic", metavar="NAME", help="Microphone, by its name or a part of it."),
+    ] = None,
+    broker: Annotated[str | None, typer.Option("--broker", metavar="URL", help="Broker.")] = None,
+    no_mqtt: Annotated[
+        bool, typer.Option("--no-mqtt", help="Leave the broker out, and tell nobody.")
+    ] = False,
     models: Annotated[
         Path | None,
         typer.Option("--models", metavar="DIR", help="Note models.  [default: the installed ones]"),
@@ -46,9 +72,74 @@ def selftest(
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Look whether everything works; exit code 1 where something failed."""
-    from device.selftest.command import run
+    from device.selftest.command import Asked, run, run_by_ear
 
-    raise typer.Exit(run(known_answer=known_answer, models=models, catalog=catalog, json=json))
+    asked = Asked(settings, mic, broker, models, catalog, mqtt=not no_mqtt)
+    if by_ear:
+        raise typer.Exit(run_by_ear(asked, seconds, json=json))
+    raise typer.Exit(run(asked, known_answer=known_answer, json=json))
+
+
+app.command(short_help="Write a card: image, name, networks.")(flash)
+
+
+@app.command("install", short_help="Install on this machine, or into a root file system.")
+def install_here(
+    wheel: Annotated[
+        Path | None,
+        typer.Option("--wheel", help="Wheel of Sostenuto.  [default: built from this clone]"),
+    ] = None,
+    wheels: Annotated[
+        Path | None,
+        typer.Option(
+            "--wheels", metavar="DIR", help="Wheels of all it depends on: needs no network then."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--device", help="Name of the piano.  [default: by the hardware]")
+    ] = None,
+    broker: Annotated[
+        str | None,
+        typer.Option(
+            "--broker", metavar="URL", help="A broker that is there.  [default: mosquitto, here]"
+        ),
+    ] = None,
+    mic: Annotated[
+        str | None, typer.Option("--mic", help="Microphone, by a part of its name.")
+    ] = None,
+    root: Annotated[
+        Path, typer.Option("--root", metavar="DIR", help="Root file system to install into.")
+    ] = Path("/"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be changed, and change nothing.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Install software, service, broker and names; again and again with the same result."""
+    from device.service.command import run_install
+    from device.service.install import Wish
+
+    run_install(Wish(wheel, wheels, name, broker, mic), root, dry_run=dry_run, json=json)
+
+
+@app.command(short_help="Take away what `install` brought.")
+def uninstall(
+    keep_data: Annotated[
+        bool, typer.Option("--keep-data", help="Keep settings, record and accounts.")
+    ] = False,
+    root: Annotated[
+        Path, typer.Option("--root", metavar="DIR", help="Root file system to take it out of.")
+    ] = Path("/"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be taken away, and leave it.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Take away everything, the record of what was played too, unless it is to be kept."""
+    from device.service.command import run_uninstall
+
+    run_uninstall(root, keep_data=keep_data, dry_run=dry_run, yes=yes, json=json)
 
 
 def main() -> None:

@@ -365,7 +365,7 @@ class MicrophoneSource:
     def _recovered(self, lost_samples: int) -> SourceEvent:
         return SourceEvent(
             SourceEventKind.DEVICE_RECOVERED,
-            f"microphone {self.name!r} is here, after {lost_samples / STREAM_RATE_HZ:.1f} s without",
+            f"microphone {self.name!r} is here after {lost_samples / STREAM_RATE_HZ:.1f} s",
             lost_samples,
         )
 
