@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from device.flash.cli import flash
+from device.selftest.cli import selftest
 from edge.errors import SostenutoError
 
 app = typer.Typer(
@@ -25,59 +26,7 @@ def device() -> None:
     """Each command says what it will do before it changes anything outside its own files."""
 
 
-@app.command(short_help="Look whether everything works, and say what to do where it does not.")
-def selftest(
-    known_answer: Annotated[
-        bool,
-        typer.Option(
-            "--known-answer",
-            help="Only hashes, and a known recording with every model: notes, piece, bar.",
-        ),
-    ] = False,
-    by_ear: Annotated[
-        bool,
-        typer.Option(
-            "--by-ear",
-            help="Play middle C: says what to play, what was heard, and what to do next.",
-        ),
-    ] = False,
-    seconds: Annotated[
-        float,
-        typer.Option("--seconds", min=1.0, help="With --by-ear: patience for each thing to play."),
-    ] = 20.0,
-    settings: Annotated[
-        Path | None,
-        typer.Option(
-            "--settings", metavar="FILE", help="Settings.  [default: those of the service]"
-        ),
-    ] = None,
-    mic: Annotated[
-        str | None,
-        typer.Option("--mic", metavar="NAME", help="Microphone, by its name or a part of it."),
-    ] = None,
-    broker: Annotated[str | None, typer.Option("--broker", metavar="URL", help="Broker.")] = None,
-    no_mqtt: Annotated[
-        bool, typer.Option("--no-mqtt", help="Leave the broker out, and tell nobody.")
-    ] = False,
-    models: Annotated[
-        Path | None,
-        typer.Option("--models", metavar="DIR", help="Note models.  [default: the installed ones]"),
-    ] = None,
-    catalog: Annotated[
-        Path | None,
-        typer.Option(
-            "--catalog", metavar="DIR", help="Catalogue's packs.  [default: the installed ones]"
-        ),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
-    """Look whether everything works; exit code 1 where something failed."""
-    from device.selftest.command import Asked, run, run_by_ear
-
-    asked = Asked(settings, mic, broker, models, catalog, mqtt=not no_mqtt)
-    if by_ear:
-        raise typer.Exit(run_by_ear(asked, seconds, json=json))
-    raise typer.Exit(run(asked, known_answer=known_answer, json=json))
+app.command(short_help="Look whether everything works.")(selftest)
 
 
 app.command(short_help="Write a card: image, name, networks.")(flash)

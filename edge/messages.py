@@ -730,6 +730,13 @@ class SelfTest(Struct, frozen=True, kw_only=True):
     checks: Annotated[tuple[Check, ...], about("The checks, in order.")]
 
 
+class SelfTestResult(Envelope, frozen=True, kw_only=True):
+    """What the last full self-test found: the one with the known recording and the microphone."""
+
+    passed: Annotated[bool, about("Whether no check failed.")]
+    checks: Annotated[tuple[Check, ...], about("The checks, in order.")] = ()
+
+
 Moment = Annotated[
     str,
     about(
@@ -897,6 +904,7 @@ _ALL_TOPICS = (
     Topic("history/notes", HistoryNotes, qos=1, retain=False, through_outbox=True),
     Topic("tags", Tags, qos=1, retain=True, through_outbox=True),
     Topic("event", EventMessage, qos=1, retain=False, through_outbox=True),
+    Topic("self_test", SelfTestResult, qos=1, retain=True, through_outbox=False),
     Topic("cmd/+", Command, qos=1, retain=False, through_outbox=False),
     Topic("rsp/+", Response, qos=1, retain=False, through_outbox=False),
 )

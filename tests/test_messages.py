@@ -110,7 +110,7 @@ def test_a_command_may_carry_anything_and_needs_its_transaction():
 
 def test_the_table_of_topics_is_that_of_the_design():
     kept = {name for name, topic in TOPICS.items() if topic.retain}
-    assert kept == {"availability", "info", "health", "piece", "tags"}
+    assert kept == {"availability", "info", "health", "piece", "tags", "self_test"}
     assert {name for name, topic in TOPICS.items() if topic.qos == 0} == {"notes", "position"}
     waiting = {name for name, topic in TOPICS.items() if topic.through_outbox}
     assert waiting == {"piece", "session", "feedback", "history/notes", "tags", "event"}

@@ -112,13 +112,13 @@ def test_the_known_answer_is_what_the_recording_was_made_of() -> None:
 
 
 def test_the_templates_too_give_the_known_answer() -> None:
-    checks = check_known_answer(["templates"], Catalogue.open(default_catalogue_dir()))
+    checks = check_known_answer("templates", Catalogue.open(default_catalogue_dir()))
     assert [check.text for check in checks if not check.passed] == []
     assert len(checks) == 3
 
 
 def test_a_catalogue_without_the_piece_leaves_piece_and_bar_untried() -> None:
-    notes, piece, bar = check_known_answer(["templates"], None)
+    notes, piece, bar = check_known_answer("templates", None)
     assert verdict_of(notes) is Verdict.PASSED
     assert {verdict_of(piece), verdict_of(bar)} == {Verdict.NOT_TRIED}
 
@@ -182,7 +182,7 @@ def test_a_model_that_was_sealed_damaged_fails_by_what_it_hears(models: Path) ->
     before = json.loads(manifest.read_bytes())
     manifest.write_text(json.dumps({**before, "sha256": hashlib.sha256(content).hexdigest()}))
     assert check_models(models).passed
-    notes = check_known_answer([manifest], None)[0]
+    notes = check_known_answer(manifest, None)[0]
     assert not notes.passed, notes.text
 
 
