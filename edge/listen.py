@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
@@ -305,6 +305,8 @@ class Listener:
         Told every `VITALS_S` how the device is, unpublished.
     supervisor : Supervisor, optional
         Told that the loop turns and hears.
+    notices : callable, optional
+        Asked every `AUDIO_STATE_S` for events that others on this device want told.
     health_every_s : float
         Seconds between two `health` messages.
     queue_blocks : int
@@ -324,6 +326,7 @@ class Listener:
         listening: bool = True,
         on_vitals: Callable[[Health], None] | None = None,
         supervisor: Supervisor | None = None,
+        notices: Callable[[], Iterable[EventMessage]] | None = None,
         health_every_s: float = HEALTH_S,
         queue_blocks: int = QUEUE_BLOCKS,
     ) -> None:
@@ -332,6 +335,7 @@ class Listener:
         self._publisher = publisher
         self._info = info
         self._on_message = on_message
+        self._notices = notices
         self._midi_out = midi_out
         self._commander = commander
         self._listening = threading.Event()
@@ -647,6 +651,8 @@ class Listener:
         self._tell_faults(now_s)
         if now_s >= self._audio_due_s:
             self._audio_due_s = now_s + AUDIO_STATE_S
+            for notice in self._notices() if self._notices is not None else ():
+                self._say("event", notice)
             audio = self._audio_state()
             if audio is not self._told_audio:
                 self._health_due_s = 0.0

@@ -130,6 +130,7 @@ class EventKind(StrEnum):
     CONNECTION_TEST = "connection_test"
     UPDATE_COMMITTED = "update_committed"
     UPDATE_ROLLED_BACK = "update_rolled_back"
+    UPDATE_REFUSED = "update_refused"
 
 
 class ResponseStatus(StrEnum):
@@ -631,7 +632,7 @@ class EventMessage(Envelope, frozen=True, kw_only=True):
             "`source_ended`, `messages_dropped`, `recogniser_error`, `midi_out_lost`, "
             "`midi_out_recovered`, `outbox_failed`, `outbox_recovered`, `outbox_put_aside`, "
             "`command_refused`, `connection_test`, `update_committed`, "
-            "`update_rolled_back`; more will come.",
+            "`update_rolled_back`, `update_refused`; more will come.",
             pattern="^[a-z][a-z0-9_]*$",
         ),
     ]

@@ -4,7 +4,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,8 +29,10 @@ from edge.messages import (
     PieceState,
     Session,
     SessionState,
+    Severity,
 )
 from edge.note import NoteEvent, NoteState, NoteUpdate, PedalEvent
+from edge.publish.notices import Notice, leave, take
 from edge.publish.publisher import Publisher
 
 BLOCK_SAMPLES = 320
@@ -356,6 +360,15 @@ def test_whoever_watches_is_told_how_it_is_and_nothing_more_is_published() -> No
     run = listen(ListSource([block(i) for i in range(5)]), on_vitals=vitals.append)
     assert [v.audio for v in vitals] == ["running"]
     assert [m.audio for m in run.of("health") if isinstance(m, Health)] == ["running", "off"]
+
+
+def test_what_others_on_the_device_left_is_told_as_an_event(tmp_path: Path) -> None:
+    leave(Notice(EventKind.UPDATE_REFUSED, Severity.WARNING, "older"), tmp_path)
+    run = listen(ListSource([block(0)]), notices=partial(take, tmp_path))
+    told = [m for m in run.of("event") if isinstance(m, EventMessage)]
+    assert [(m.kind, m.text) for m in told[:1]] == [("update_refused", "older")]
+    assert run.faults == ["update_refused", "source_ended"]
+    assert run.report.faults == {}, "it is no fault of the ear's"
 
 
 def test_messages_are_stamped_in_the_order_of_time() -> None:

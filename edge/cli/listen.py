@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ from edge.messages import (
 from edge.midi import MidiFileSource, MidiPortSource
 from edge.midi_out import MidiOut
 from edge.note import NoteState
+from edge.publish import notices
 from edge.publish.address import BrokerAddress, default_device_name
 from edge.publish.disk_outbox import MEBIBYTE, Bounds, DiskOutbox
 from edge.publish.metrics import MetricsServer
@@ -159,6 +161,7 @@ def run(options: ListenOptions, software: str) -> int:
                 listening=household.listening,
                 on_vitals=None if metrics is None else metrics.show,
                 supervisor=Supervisor(),
+                notices=partial(notices.take, state_folder()) if live else None,
                 health_every_s=settings.health_every_s,
             )
             console.err(_greeting(source, broker, device))
