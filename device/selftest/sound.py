@@ -157,7 +157,8 @@ def listen(
     return SoundReading(
         source.name,
         heard / STREAM_RATE_HZ,
-        losses,
+        # PortAudio tells of losses too that were too short for the clock to date.
+        max(losses, source.overflows),
         lost / STREAM_RATE_HZ,
         meter.level_dbfs,
         meter.peak_dbfs,
