@@ -131,6 +131,7 @@ class EventKind(StrEnum):
     UPDATE_COMMITTED = "update_committed"
     UPDATE_ROLLED_BACK = "update_rolled_back"
     UPDATE_REFUSED = "update_refused"
+    ATTENTION = "attention"
 
 
 class ResponseStatus(StrEnum):
@@ -339,6 +340,10 @@ class Health(Envelope, frozen=True, kw_only=True):
         about("What holds the processor back now; null where the board does not tell."),
     ] = None
     commands_refused: Annotated[int, about("Commands that were not carried out.", ge=0)] = 0
+    attention: Annotated[
+        tuple[str, ...],
+        about("What somebody has to look after, with what to do; a line each, for people."),
+    ] = ()
 
 
 class NoteMessage(Struct, frozen=True, kw_only=True):
@@ -632,7 +637,7 @@ class EventMessage(Envelope, frozen=True, kw_only=True):
             "`source_ended`, `messages_dropped`, `recogniser_error`, `midi_out_lost`, "
             "`midi_out_recovered`, `outbox_failed`, `outbox_recovered`, `outbox_put_aside`, "
             "`command_refused`, `connection_test`, `update_committed`, "
-            "`update_rolled_back`, `update_refused`; more will come.",
+            "`update_rolled_back`, `update_refused`, `attention`; more will come.",
             pattern="^[a-z][a-z0-9_]*$",
         ),
     ]

@@ -262,11 +262,18 @@ def host_name(device: str) -> str:
     return name
 
 
+def without_password(url: str) -> str:
+    """A broker's URL, its password taken out, all else as it was."""
+    scheme, separator, rest = url.partition("://")
+    account, at, host = rest.rpartition("@")
+    return f"{scheme}{separator}{account.partition(':')[0]}{at}{host}"
+
+
 def without_secrets(card: Card) -> Card:
     """What may stay on a card that anybody can read: the broker's password taken out too."""
     settings = dict(card.settings)
     if (broker := settings.get("broker")) is not None:
-        settings["broker"] = re.sub(r"^([a-z]+://[^:@/]*):.*@", r"\1@", broker, flags=re.DOTALL)
+        settings["broker"] = without_password(broker)
     if "/" not in str(settings.get("broker_key", "/")):
         del settings["broker_key"]  # taken over with the file itself
     wifi = None if card.wifi is None else with_fields(card.wifi, psk=None, password=None)

@@ -167,7 +167,7 @@ def _written(address: BrokerAddress) -> str:
     return str(replace(address, username=user, password=None))
 
 
-def with_line(text: str, key: str, value: str | None) -> str:
+def with_line(text: str, key: str, value: object) -> str:
     """The TOML ``text`` with ``key`` set to ``value``, or without it; all else as it was."""
     line = "" if value is None else f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
     found = re.search(rf"(?m)^[ \t]*{re.escape(key)}[ \t]*=.*(\n|\Z)", text)

@@ -183,9 +183,9 @@ def client_id(device: str) -> str:
     return "sostenuto" + hashlib.sha256(both.encode()).hexdigest()[:14]
 
 
-def default_device_name() -> str:
+def default_device_name(hardware: str | None = None) -> str:
     """A device name for a board that was given none, different on every board."""
-    return f"piano-{hardware_id()[:6]}"
+    return f"piano-{(hardware or hardware_id())[:6]}"
 
 
 def _text(path: Path) -> str:

@@ -21,6 +21,12 @@ HEALTH_S = 60.0
 RECENT_DURATIONS = 4096
 """Durations kept for the percentiles; blocks of 20 ms fill it in 80 s."""
 
+ATTENTION = Path("/run/sostenuto-attention.txt")
+"""What somebody has to look after, a line each; whoever looks after the board writes it
+(`device.firstboot.report`)."""
+
+MOST_LINES = 16
+
 _MILLI = 1000.0
 _MS_DIGITS = 2
 _DB_DIGITS = 1
@@ -80,6 +86,7 @@ class BoardReadings:
     disk_free_bytes: int | None = None
     memory_bytes: int | None = None
     throttling: tuple[Throttling, ...] | None = None
+    attention: tuple[str, ...] = ()
 
 
 def health_message(
@@ -106,6 +113,7 @@ def health_message(
         listening=loop.listening,
         detail=loop.detail,
         throttling=board.throttling,
+        attention=board.attention,
         commands_refused=loop.commands_refused,
     )
 
@@ -148,6 +156,7 @@ def read_board(
     thermal: Path = _THERMAL,
     proc_status: Path = _PROC_STATUS,
     throttled: Path = _THROTTLED,
+    attention: Path = ATTENTION,
 ) -> BoardReadings:
     """Read the board: the hottest sensor, what is free where ``disk`` lies, our own memory."""
     try:
@@ -155,7 +164,11 @@ def read_board(
     except OSError:
         free = None
     return BoardReadings(
-        _temperature_c(thermal), free, _resident_bytes(proc_status), _throttling(throttled)
+        _temperature_c(thermal),
+        free,
+        _resident_bytes(proc_status),
+        _throttling(throttled),
+        _lines(attention),
     )
 
 
@@ -190,3 +203,11 @@ def _resident_bytes(proc_status: Path) -> int | None:
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ()
+    return tuple(line for line in lines if line)[:MOST_LINES]

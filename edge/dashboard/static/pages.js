@@ -208,6 +208,7 @@ export function showHealth({ health, available }) {
   say('piano-lead', available
     ? `As of ${hour.format(at)}. No sound is ever stored or sent: only notes leave the device.`
     : 'It is away; this is what it said last.');
+  byId('attention').replaceChildren(...(health.attention ?? []).map((line) => element('li', {}, line)));
   const figures = [
     ['Sound', AUDIO[health.audio] ?? health.audio, ''],
     ['Level', health.level_dbfs?.toFixed(0), 'dBFS'],
