@@ -287,7 +287,10 @@ def test_a_piece_in_another_key_is_named_if_that_is_asked_for(
     said = sostenuto("identify", tmp_path / "higher.mid", "--json")
     assert json.loads(said.out)["state"] != "matched"
     said = sostenuto("identify", tmp_path / "higher.mid", "--json", "--transposed")
-    assert json.loads(said.out)["candidates"][0]["piece_id"] == "fur_elise"
+    best = json.loads(said.out)["candidates"][0]
+    assert (best["piece_id"], best["transposition"]) == ("fur_elise", 3)
+    said = sostenuto("identify", tmp_path / "higher.mid", "--transposed")
+    assert "3 semitones higher" in said.out
 
 
 def test_a_catalogue_or_model_that_is_not_there_is_exit_code_4(
@@ -438,7 +441,8 @@ def test_identify_prints_one_document_with_the_fields_of_the_contract(
     assert document["state"] == "matched"
     best = document["candidates"][0]
     assert list(best) == [
-        *("piece_id", "work_id", "title", "composer", "confidence", "start_s", "bar")
+        *("piece_id", "work_id", "title", "composer", "confidence", "start_s", "bar"),
+        "transposition",
     ]
     assert best["piece_id"] == "tune"
     assert best["bar"] == 1

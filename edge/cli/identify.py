@@ -161,7 +161,15 @@ def _fields(candidate: Candidate) -> dict[str, object]:
         "confidence": round(candidate.confidence, 4),
         "start_s": round(candidate.start_s, 3),
         "bar": candidate.bar,
+        "transposition": candidate.transposition,
     }
+
+
+def _in_another_key(semitones: int) -> str:
+    if semitones == 0:
+        return ""
+    steps = "a semitone" if abs(semitones) == 1 else f"{abs(semitones)} semitones"
+    return f", {steps} {'higher' if semitones > 0 else 'lower'}"
 
 
 def _print(match: PieceMatch, notes: int, asked_s: float) -> None:
@@ -173,7 +181,7 @@ def _print(match: PieceMatch, notes: int, asked_s: float) -> None:
     else:
         console.out(f"not known yet: too little to say ({notes} notes in {asked_s:g} s)")
     for place, each in enumerate(match.candidates[:5], start=1):
-        where = f"from bar {each.bar} ({each.start_s:.1f} s)"
+        where = f"from bar {each.bar} ({each.start_s:.1f} s){_in_another_key(each.transposition)}"
         console.out(
             f"  {place}. {each.confidence:6.1%}  {named(each.title, each.composer)}, {where}"
             f"  [{each.piece_id}]"
