@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from device.bench.cli import bench
 from device.flash.cli import flash
 from device.selftest.cli import selftest
 from edge.errors import SostenutoError
@@ -27,6 +28,7 @@ def device() -> None:
 
 
 app.command(short_help="Look whether everything works.")(selftest)
+app.command(short_help="Which model this board can carry.")(bench)
 
 
 app.command(short_help="Write a card: image, name, networks.")(flash)

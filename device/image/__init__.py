@@ -1,1 +1,1 @@
-"""From Debian's packages to a card that a piano starts from: the same bytes from the same inputs."""
+"""From Debian's packages to a card a piano starts from: same inputs, same bytes."""

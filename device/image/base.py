@@ -60,15 +60,15 @@ def command(lock: Lock, repository: Path, hook: Path, target: Path) -> list[str]
         "--variant=essential",
         "--format=tar",
         f"--include={names}",
-        "--aptopt=APT::Install-Recommends \"false\"",
-        "--aptopt=APT::Sandbox::User \"root\"",
-        "--aptopt=Acquire::Languages \"none\"",
+        '--aptopt=APT::Install-Recommends "false"',
+        '--aptopt=APT::Sandbox::User "root"',
+        '--aptopt=Acquire::Languages "none"',
     ]
     words += [f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT]
     words += [f"--dpkgopt=path-include={path}" for path in KEPT]
     words += [
-        f"--essential-hook=cp -r {shlex.quote(str(INITRAMFS))}/. \"$1\"/",
-        f"--customize-hook=sh {shlex.quote(str(hook))} \"$1\"",
+        f'--essential-hook=cp -r {shlex.quote(str(INITRAMFS))}/. "$1"/',
+        f'--customize-hook=sh {shlex.quote(str(hook))} "$1"',
         lock.suite,
         str(target),
         f"deb [trusted=yes] copy:{repository} ./",
@@ -91,7 +91,7 @@ def build(lock: Lock, cache: Path) -> Path:
         folder = Path(name)
         repository = folder / "repository"
         packages = lock.in_place("root")
-        debian.make_repository(packages, cache / "debs", repository, lock.suite, lock.epoch_s)
+        debian.make_repository(packages, cache / "debs", repository, lock.suite)
         hook = folder / "customize.sh"
         hook.write_text(_CUSTOMIZE)
         partial = target.with_suffix(".part.tar")

@@ -1,5 +1,9 @@
 """Which blocks of an image say anything: a card writer then leaves the empty ones out.
 
+An empty block may say something too: a FAT full of zeros is a card with nothing on it, while what
+an earlier life of the card left there is files. So file systems are mapped where they keep their
+order, and empty blocks are left out only where contents would be.
+
 The form is bmaptool's, version 2.0: ranges of blocks of 4096 bytes with a sha256 each, and over all
 of it a sha256 that is taken while its own place is filled with zeros.
 """
@@ -7,21 +11,37 @@ of it a sha256 that is taken while its own place is filled with zeros.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 BLOCK_BYTES = 4096
 _AT_ONCE = 1024
 
 
-def ranges(image: Path, report: Callable[[int], None] = lambda done: None) -> Iterator[
-    tuple[int, int, str]
-]:
-    """First and last block, and sha256, of every run of blocks that are not all zeros.
+Needed = Sequence[tuple[int, int]]
+"""Parts of an image, as first byte and the one after the last, that are mapped though empty."""
+
+
+def fat_order(start_bytes: int, boot_sector: bytes) -> tuple[int, int]:
+    """Where a FAT32 that begins at ``start_bytes`` keeps its order: from there to its contents,
+    with the first cluster of them, which is its top folder."""
+    sector, per_cluster, reserved, fats = struct.unpack_from("<HBHB", boot_sector, 11)
+    (length,) = struct.unpack_from("<I", boot_sector, 36)
+    return start_bytes, start_bytes + (reserved + fats * length + per_cluster) * sector
+
+
+def ranges(
+    image: Path, needed: Needed = (), report: Callable[[int], None] = lambda done: None
+) -> Iterator[tuple[int, int, str]]:
+    """First and last block, and sha256, of every run of blocks that must be written.
 
     The bytes decide, not the holes of the file: a copy of the image has the same map.
     """
     empty = bytes(BLOCK_BYTES)
+    kept = set[int]()
+    for start, end in needed:
+        kept |= set(range(start // BLOCK_BYTES, -(-end // BLOCK_BYTES)))
     first = None
     summed = hashlib.sha256()
     number = 0
@@ -29,7 +49,7 @@ def ranges(image: Path, report: Callable[[int], None] = lambda done: None) -> It
         while chunk := stream.read(BLOCK_BYTES * _AT_ONCE):
             for at in range(0, len(chunk), BLOCK_BYTES):
                 block = chunk[at : at + BLOCK_BYTES]
-                if block == empty[: len(block)]:
+                if number not in kept and block == empty[: len(block)]:
                     if first is not None:
                         yield first, number - 1, summed.hexdigest()
                         first, summed = None, hashlib.sha256()
@@ -42,14 +62,20 @@ def ranges(image: Path, report: Callable[[int], None] = lambda done: None) -> It
         yield first, number - 1, summed.hexdigest()
 
 
-def make(image: Path, report: Callable[[int], None] = lambda done: None) -> str:
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def make(
+    image: Path, needed: Needed = (), report: Callable[[int], None] = lambda done: None
+) -> str:
     """The map of an image, as XML."""
-    found = list(ranges(image, report))
+    found = list(ranges(image, needed, report))
     size = image.stat().st_size
     blocks = -(-size // BLOCK_BYTES)
     mapped = sum(last - first + 1 for first, last, _ in found)
     lines = "".join(
-        f'        <Range chksum="{chksum}">{first if first == last else f"{first}-{last}"}</Range>\n'
+        f'        <Range chksum="{chksum}">{_span(first, last)}</Range>\n'
         for first, last, chksum in found
     )
     blank = "0" * 64

@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from device.image.lock import Package
 from device.image.programs import run
@@ -136,7 +136,7 @@ def fetch(
 def _download(package: Package, target: Path, mirrors: Sequence[str]) -> None:
     problems = []
     for mirror in mirrors:
-        address = f"{mirror.rstrip('/')}/{urllib.request.quote(package.path)}"
+        address = f"{mirror.rstrip('/')}/{quote(package.path)}"
         try:
             with urllib.request.urlopen(address, timeout=60) as answer:
                 content: bytes = answer.read()
@@ -166,9 +166,7 @@ def control(package: Path) -> str:
     return done.stdout.decode()
 
 
-def make_repository(
-    packages: Sequence[Package], cache: Path, folder: Path, suite: str, epoch_s: int
-) -> None:
+def make_repository(packages: Sequence[Package], cache: Path, folder: Path, suite: str) -> None:
     """A repository of exactly these packages, for a bootstrap that never asks the network."""
     folder.mkdir(parents=True, exist_ok=True)
     paragraphs = []

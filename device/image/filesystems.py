@@ -64,25 +64,20 @@ def make_fat(
             run(["mcopy", "-m", "-i", target, source, f"::{path}"], epoch_s=epoch_s)
 
 
-def make_data(target: Path, size_bytes: int, folders: Mapping[str, int], epoch_s: int) -> None:
-    """An ext4 for what the piano keeps, with these folders (path: mode); ready to grow a lot."""
+def make_data(target: Path, size_bytes: int, epoch_s: int) -> None:
+    """An empty ext4 for what the piano keeps, ready to grow a lot.
+
+    Its folders are made on the device, at every start where one is missing.
+    """
     _blank(target, size_bytes)
-    with tempfile.TemporaryDirectory(prefix="sostenuto-data-") as name:
-        tree = Path(name) / "data"
-        tree.mkdir(mode=0o755)
-        for path, mode in sorted(folders.items()):
-            (tree / path).mkdir(parents=True, exist_ok=True)
-            (tree / path).chmod(mode)
-        for path in (tree, *sorted(tree.rglob("*"))):
-            os.utime(path, (epoch_s, epoch_s))
-        run(
-            ["mke2fs", "-q", "-t", "ext4", "-L", "data", "-U", DATA_UUID, "-m", "1",
-             "-O", "^metadata_csum_seed,^orphan_file", "-J", "size=16",
-             "-E", f"hash_seed={DATA_UUID},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0",
-             "-d", tree, target],
-            epoch_s=epoch_s,
-            extra={"E2FSPROGS_FAKE_TIME": str(epoch_s)},
-        )  # fmt: skip
+    run(
+        ["mke2fs", "-q", "-t", "ext4", "-L", "data", "-U", DATA_UUID, "-m", "1", "-J", "size=8",
+         "-O", "^metadata_csum_seed,^orphan_file",
+         "-E", f"hash_seed={DATA_UUID},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0",
+         target],
+        epoch_s=epoch_s,
+        extra={"E2FSPROGS_FAKE_TIME": str(epoch_s)},
+    )  # fmt: skip
 
 
 def make_squashfs(target: Path, archive: Path, epoch_s: int) -> None:

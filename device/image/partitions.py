@@ -52,7 +52,7 @@ class Sizes:
     card_mib: int = 64
     boot_mib: int = 192
     root_mib: int = 1024
-    data_mib: int = 256
+    data_mib: int = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Layout:
         return max(p.end_bytes for p in self.partitions)
 
 
-def lay_out(sizes: Sizes = Sizes()) -> Layout:  # noqa: B008  (a frozen value)
+def lay_out(sizes: Sizes = Sizes()) -> Layout:
     """The parts one after the other; before each logical one, 4 MiB for its own small table."""
     parts: list[Partition] = []
     at = _BORDER
@@ -93,14 +93,15 @@ def lay_out(sizes: Sizes = Sizes()) -> Layout:  # noqa: B008  (a frozen value)
 
 
 def _entry(kind: int, start_sectors: int, sectors: int) -> bytes:
-    return struct.pack(
-        "<B3sB3sII", 0, _NO_CYLINDERS, kind, _NO_CYLINDERS, start_sectors, sectors
-    )
+    return struct.pack("<B3sB3sII", 0, _NO_CYLINDERS, kind, _NO_CYLINDERS, start_sectors, sectors)
 
 
 def _table(entries: Sequence[bytes], disk_id: int = 0) -> bytes:
     return (
-        bytes(440) + struct.pack("<IH", disk_id, 0) + b"".join(entries).ljust(64, b"\0") + b"\x55\xaa"
+        bytes(440)
+        + struct.pack("<IH", disk_id, 0)
+        + b"".join(entries).ljust(64, b"\0")
+        + b"\x55\xaa"
     )
 
 

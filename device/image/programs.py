@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from edge.errors import UsageError
 
@@ -64,7 +65,7 @@ def run(
     *,
     epoch_s: int,
     cwd: Path | None = None,
-    stdin: bytes | None = None,
+    stdin: IO[bytes] | None = None,
     extra: Mapping[str, str] | None = None,
     log: Path | None = None,
 ) -> str:
@@ -79,7 +80,7 @@ def run(
         done = subprocess.run(
             words,
             cwd=cwd,
-            input=stdin or b"",
+            stdin=stdin or subprocess.DEVNULL,
             env=variables,
             stdout=subprocess.PIPE,
             stderr=said,

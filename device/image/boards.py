@@ -1,0 +1,144 @@
+"""What each board starts from: the files of the card's partition 1 and of a slot's boot partition.
+
+``generic``
+    64-bit ARM with UEFI. The firmware starts Debian's own GRUB from partition 1, which reads its
+    environment there, chooses a slot and starts kernel and initrd from that slot's partition.
+``raspberrypi``
+    The firmware of a Pi 4 or Zero 2 W reads ``autoboot.txt`` on partition 1 and goes on in the
+    slot's partition, which holds firmware, device trees, kernel and initrd. A Zero 2 W's ROM wants
+    ``bootcode.bin`` on partition 1; a Pi 4 has the same in its own flash memory.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from device.image.partitions import DISK_ID
+from device.image.programs import run
+from device.image.recipe import Board
+from device.image.tree import one_file
+from device.update.boot_files import autoboot_txt, grub_cfg, grubenv
+from edge.errors import InputError
+
+DISK = f"{DISK_ID:08x}"
+
+COMPATIBLE: Mapping[Board, str] = {
+    "generic": "sostenuto-generic-arm64",
+    "raspberrypi": "sostenuto-raspberrypi-arm64",
+}
+
+ARGUMENTS = (
+    "ro rootfstype=squashfs rootwait fsck.repair=yes quiet loglevel=4 systemd.show_status=auto "
+    "panic=10 net.ifnames=0"
+)
+"""Of the kernel, on every board: a root that is there late is waited for, a panic starts again."""
+
+CONSOLES: Mapping[Board, str] = {
+    "generic": "console=tty0 console=ttyS0,115200 console=ttyAMA0,115200",
+    "raspberrypi": "console=tty0 console=ttyS1,115200",
+}
+
+FROM_THE_ROOT = (
+    "boot/vmlinuz-*",
+    "boot/initrd.img-*",
+    "usr/lib/linux-image-*/broadcom/bcm2711-rpi-*.dtb",
+    "usr/lib/linux-image-*/broadcom/bcm2837-rpi-*.dtb",
+)
+"""Files that the root's packages bring and the boot partitions take."""
+
+_EFI = "usr/lib/grub/arm64-efi/monolithic/grubaa64.efi"
+
+_GRUB_START = """\
+# Read by the GRUB that the firmware started; the rest is one folder further on the same partition.
+search --no-floppy --label SOSTENUTO --set=card
+configfile ($card)/grub/grub.cfg
+"""
+
+_FIRMWARE = "usr/lib/raspi-firmware"
+
+FIRMWARE_FILES = (
+    "bootcode.bin", "fixup.dat", "fixup_cd.dat", "fixup4.dat", "fixup4cd.dat",
+    "start.elf", "start_cd.elf", "start4.elf", "start4cd.elf",
+)  # fmt: skip
+
+CONFIG_TXT = """\
+# Read by the firmware of the Raspberry Pi; the kernel and its device trees are Debian's.
+arm_64bit=1
+upstream_kernel=1
+kernel=vmlinuz
+initramfs initrd.img followkernel
+cmdline=cmdline.txt
+enable_uart=1
+disable_splash=1
+disable_overscan=1
+# No picture is drawn: the memory is the ear's.
+gpu_mem=16
+"""
+
+
+def unpack(packages: Sequence[Path], folder: Path) -> None:
+    """The files of packages that are not set up, side by side in ``folder``."""
+    for package in packages:
+        done = subprocess.run(
+            ["dpkg-deb", "-x", str(package), str(folder)], capture_output=True, check=False
+        )
+        if done.returncode != 0:
+            raise InputError(f"{package}: cannot be unpacked")
+
+
+def repacked(initrd: bytes, epoch_s: int) -> bytes:
+    """The initrd as small as zstd makes it; the emulated one was packed in haste."""
+    with tempfile.TemporaryDirectory(prefix="sostenuto-initrd-") as name:
+        hasty, plain, small = (Path(name) / part for part in ("hasty", "plain", "small"))
+        hasty.write_bytes(initrd)
+        run(["zstd", "-q", "-d", hasty, "-o", plain], epoch_s=epoch_s)
+        run(["zstd", "-q", "-19", "-T1", "--no-check", plain, "-o", small], epoch_s=epoch_s)
+        return small.read_bytes()
+
+
+def kernel_arguments(board: Board) -> str:
+    """What the kernel is told, but for root and slot, which the boot loader knows."""
+    return f"{CONSOLES[board]} {ARGUMENTS}"
+
+
+def card_files(board: Board, beside: Path) -> dict[str, bytes | Path]:
+    """Partition 1, which both slots share: what chooses between them."""
+    if board == "generic":
+        return {
+            "EFI/BOOT/BOOTAA64.EFI": beside / _EFI,
+            "EFI/debian/grub.cfg": _GRUB_START.encode(),
+            "grub/grub.cfg": grub_cfg(DISK, kernel_arguments(board)).encode(),
+            "grub/grubenv": grubenv(),
+        }
+    return {
+        "autoboot.txt": autoboot_txt(),
+        "bootcode.bin": beside / _FIRMWARE / "bootcode.bin",
+    }
+
+
+def slot_files(
+    board: Board, root: Mapping[str, bytes], beside: Path, epoch_s: int
+) -> dict[str, bytes | Path]:
+    """A slot's boot partition, the same bytes for A and B; ``root`` by `FROM_THE_ROOT`."""
+    files: dict[str, bytes | Path] = {
+        "vmlinuz": one_file(root, "boot/vmlinuz-*"),
+        "initrd.img": repacked(one_file(root, "boot/initrd.img-*"), epoch_s),
+    }
+    if board == "generic":
+        return files
+    trees = {name.rsplit("/", 1)[1]: root[name] for name in root if name.endswith(".dtb")}
+    for needed in ("bcm2711-rpi-4-b.dtb", "bcm2837-rpi-zero-2-w.dtb"):
+        if needed not in trees:
+            raise InputError(f"{needed}: not in the kernel's package; take another suite or board")
+    overlays = sorted((beside / _FIRMWARE / "overlays").glob("*.dtbo"))
+    return {
+        **files,
+        **trees,
+        **{name: beside / _FIRMWARE / name for name in FIRMWARE_FILES},
+        **{f"overlays/{overlay.name}": overlay for overlay in overlays},
+        "config.txt": CONFIG_TXT.encode(),
+        "cmdline.txt": f"root=PARTUUID={DISK}-05 {kernel_arguments(board)}\n".encode(),
+    }

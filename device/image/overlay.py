@@ -1,0 +1,99 @@
+"""What is laid over Debian: mounts, the service, RAUC's settings, what is switched off.
+
+Nothing here is secret or belongs to one piano: that is made at the first start, on the device.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from device.firstboot.steps import firstboot_steps
+from device.image.boards import COMPATIBLE, DISK
+from device.image.recipe import Board
+from device.service.install import system_steps
+from device.service.place import Place, apply
+from device.update import boot_files
+
+ROOT = Path(__file__).parent / "root"
+"""Files as they stand on the card."""
+
+_UNITS = "etc/systemd/system"
+
+SWITCHED_OFF = (
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    *boot_files.MASKED,
+)
+"""Units that keep a system's packages, which on a root that nobody writes there is none to keep of;
+and those that are ours to decide."""
+
+LINKS: Mapping[str, str] = {
+    "etc/resolv.conf": "/run/NetworkManager/resolv.conf",
+    "var/lib/dbus/machine-id": "/etc/machine-id",
+    f"{_UNITS}/local-fs.target.wants/sostenuto-data.service": "../sostenuto-data.service",
+    **{f"{_UNITS}/{unit}": "/dev/null" for unit in SWITCHED_OFF},
+}
+
+MOUNT_POINTS = (
+    "boot/card",
+    "data",
+    "etc/mosquitto/sostenuto",
+    "etc/NetworkManager/system-connections",
+    "var/lib/NetworkManager",
+    "var/lib/mosquitto",
+    "var/lib/rauc",
+    "var/lib/sostenuto",
+    "var/lib/systemd",
+)
+
+ACCOUNT_FILES = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow")
+
+LEFT_OUT = (
+    "boot/*",
+    "initrd.img*",
+    "vmlinuz*",
+    "usr/lib/linux-image-*",
+    "etc/machine-id",
+    "var/lib/dbus/machine-id",
+    "var/lib/systemd/*",
+    "etc/kernel/*",
+    "etc/initramfs-tools/*",
+    "etc/cron.*",
+    "usr/share/initramfs-tools/*",
+)
+"""What the root's archive brings and the card does not need: it starts from the boot partitions."""
+
+
+def make(folder: Path, board: Board, accounts: Mapping[str, bytes], epoch_s: int) -> None:
+    """Everything that is laid over, in ``folder``; ``accounts`` are Debian's own four files."""
+    for name in ACCOUNT_FILES:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(accounts[name])
+    apply((*system_steps(), *firstboot_steps()), Place(folder))
+    for left in folder.glob("etc/*-"):
+        left.unlink()
+    (folder / "etc/.pwd.lock").unlink(missing_ok=True)
+    shutil.copytree(ROOT, folder, dirs_exist_ok=True)
+    for name in MOUNT_POINTS:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for name, target_of_link in LINKS.items():
+        link = folder / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(target_of_link)
+    rauc = folder / "etc/rauc"
+    rauc.mkdir()
+    (rauc / "system.conf").write_text(boot_files.system_conf(COMPATIBLE[board], DISK))
+    if board == "raspberrypi":
+        backend = folder / boot_files.RASPBERRYPI_BACKEND.lstrip("/")
+        backend.write_text(boot_files.shipped("raspberrypi_boot.py"))
+        backend.chmod(0o755)
+    (folder / "etc/machine-id").touch()
+    # systemd's clock never stands before this file's time: a piano without a clock is not in 1970.
+    (folder / "usr/lib/clock-epoch").write_text(f"{epoch_s}\n")

@@ -1,0 +1,221 @@
+"""The Python half of the card: wheels for the board, and the environment that they become.
+
+Everything is fetched and unpacked on the machine that builds, whatever its processor: a wheel is a
+zip with a known layout (PEP 427). Byte code is made by the board's own Python under qemu-user, and
+marked to be taken as it is: on a root that nobody can write, no source will ever be newer.
+"""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterable, Sequence
+from email.parser import HeaderParser
+from pathlib import Path
+
+from device.image.lock import Wheel
+from device.image.programs import run
+from device.service.install import PROGRAMS
+from device.service.software import MARK, SOFTWARE
+from edge.errors import InputError, UsageError
+
+PYTHON = "3.13"
+"""Debian 13's."""
+
+PLATFORMS = (
+    *(f"manylinux_2_{minor}_aarch64" for minor in range(41, 16, -1)),
+    "manylinux2014_aarch64",
+    "linux_aarch64",
+)
+"""Every tag that glibc 2.41 fits. Left to guess, pip takes an older package for want of one tag."""
+
+_PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
+
+
+def _target() -> list[str]:
+    words = ["--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}"]
+    words += [f"--abi={abi}" for abi in ("cp" + PYTHON.replace(".", ""), "abi3", "none")]
+    return words + [f"--platform={platform}" for platform in PLATFORMS]
+
+
+def _pip(words: Sequence[str], problem: str) -> None:
+    done = subprocess.run(
+        [sys.executable, *_PIP, *words], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        last = " | ".join(done.stderr.strip().splitlines()[-2:])
+        raise InputError(f"{problem}: {last}")
+
+
+def metadata(wheel: Path) -> dict[str, list[str]]:
+    """The METADATA of a wheel: every header with all its values."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        message = HeaderParser().parsestr(archive.read(name).decode())
+    found: dict[str, list[str]] = {}
+    for header, value in message.items():
+        found.setdefault(header, []).append(str(value))
+    return found
+
+
+def describe(wheel: Path) -> Wheel:
+    """A wheel as the lock list has it."""
+    about = metadata(wheel)
+    return Wheel(
+        name=re.sub(r"[-_.]+", "-", about["Name"][0]).lower(),
+        version=about["Version"][0],
+        sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
+        file=wheel.name,
+    )
+
+
+def resolve(own: Path, cache: Path) -> tuple[Wheel, ...]:
+    """The wheels that Sostenuto's own one needs on the board, fetched into ``cache``."""
+    cache.mkdir(parents=True, exist_ok=True)
+    wanted = [
+        line
+        for line in metadata(own).get("Requires-Dist", [])
+        if not re.search(r";.*extra\s*==", line)
+    ]
+    with tempfile.TemporaryDirectory(prefix="sostenuto-wheels-") as name:
+        _pip(
+            ["download", *_target(), f"--dest={name}", *wanted],
+            "the wheels for the board cannot be fetched",
+        )
+        found = sorted(Path(name).glob("*.whl"))
+        for wheel in found:
+            shutil.copy(wheel, cache / wheel.name)
+        return tuple(describe(wheel) for wheel in found)
+
+
+def fetch(wheels: Iterable[Wheel], cache: Path) -> None:
+    """Every wheel of the list lies in ``cache``, and is the one that the list names."""
+    cache.mkdir(parents=True, exist_ok=True)
+    for wheel in wheels:
+        target = cache / wheel.file
+        if not target.is_file():
+            _pip(
+                ["download", *_target(), "--no-deps", f"--dest={cache}",
+                 f"{wheel.name}=={wheel.version}"],
+                f"{wheel.name} {wheel.version} cannot be fetched",
+            )  # fmt: skip
+        if not target.is_file() or describe(target).sha256 != wheel.sha256:
+            raise InputError(
+                f"{wheel.file}: not the file of the lock list (sha256 {wheel.sha256[:12]}…); take "
+                "it out of the cache, or build without --lock"
+            )
+
+
+def unpack(wheel: Path, site: Path) -> None:
+    """The files of a wheel where Python looks for them; its scripts are not taken."""
+    with zipfile.ZipFile(wheel) as archive:
+        for name in sorted(archive.namelist()):
+            if name.endswith("/"):
+                continue
+            parts = name.split("/")
+            if parts[0].endswith(".data"):
+                if parts[1] not in ("purelib", "platlib"):
+                    continue
+                parts = parts[2:]
+            if ".." in parts or not parts[0]:
+                raise InputError(f"{wheel.name}: {name!r} leads out of the environment")
+            target = site.joinpath(*parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(archive.read(name))
+
+
+def _entry_points(wheel: Path) -> dict[str, str]:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(n for n in archive.namelist() if n.endswith(".dist-info/entry_points.txt"))
+        parser = configparser.ConfigParser()
+        parser.optionxform = str  # type: ignore[assignment,method-assign]
+        parser.read_string(archive.read(name).decode())
+    return dict(parser["console_scripts"])
+
+
+def make_environment(own: Path, wheels: Sequence[Path], root: Path) -> str:
+    """The environment of Sostenuto below ``root``, as `device.service.software` would make it.
+
+    Returns
+    -------
+    str
+        Its name, which is the version.
+    """
+    about = describe(own)
+    at = f"{SOFTWARE}/{about.version}"
+    folder = root / at.lstrip("/")
+    site = folder / "lib" / f"python{PYTHON}" / "site-packages"
+    for wheel in (*wheels, own):
+        unpack(wheel, site)
+    (folder / "bin").mkdir()
+    for name in ("python", "python3"):
+        (folder / "bin" / name).symlink_to("/usr/bin/python3")
+    (folder / "pyvenv.cfg").write_text(
+        f"home = /usr/bin\ninclude-system-site-packages = true\nversion = {PYTHON}\n"
+    )
+    points = _entry_points(own)
+    for program in PROGRAMS:
+        module, function = points[program].split(":")
+        script = folder / "bin" / program
+        script.write_text(
+            f"#!{at}/bin/python\nimport sys\n\nfrom {module} import {function}\n\n"
+            f"sys.exit({function}())\n"
+        )
+        script.chmod(0o755)
+    (folder / MARK).write_text(about.sha256 + "\n", encoding="ascii")
+    current = folder.parent / "current"
+    current.symlink_to(about.version)
+    return about.version
+
+
+def compile_all(base: Path, root: Path, epoch_s: int) -> None:
+    """Byte code for all of ``/opt/sostenuto`` below ``root``, by the Python in the tar ``base``."""
+    wanted = re.compile(
+        rf"^\./(lib|usr/bin/python3.*|usr/lib/(ld-linux-.*|aarch64-linux-gnu/[^/]+"
+        rf"|python{re.escape(PYTHON)}/.*))$"
+    )
+    with tempfile.TemporaryDirectory(prefix="sostenuto-python-") as name:
+        system = Path(name)
+        with tarfile.open(base) as archive:
+            members = [m for m in archive if wanted.match(m.name) and not m.isdev()]
+            archive.extractall(system, members, filter="fully_trusted")
+        python = next((system / "usr/bin").glob(f"python{PYTHON}"), None)
+        if python is None:
+            raise UsageError(f"{base}: no Python {PYTHON} in it; the suite has another one")
+        run(
+            ["qemu-aarch64-static", "-L", system, python, "-I", "-X", "utf8", "-m", "compileall",
+             "-q", "-j", "1", "--invalidation-mode", "unchecked-hash",
+             "-s", root, "-p", "/", root / SOFTWARE.lstrip("/")],
+            epoch_s=epoch_s,
+            extra={"PYTHONHOME": str(system / "usr")},
+        )  # fmt: skip
+
+
+def cache_key(own: Path, wheels: Iterable[Wheel], base: Path) -> str:
+    """A name for a finished environment: made of these wheels, by this Python and this module."""
+    told = hashlib.sha256(Path(__file__).read_bytes() + base.name.encode())
+    told.update(hashlib.sha256(own.read_bytes()).digest())
+    for wheel in sorted(wheels, key=lambda w: w.name):
+        told.update(wheel.sha256.encode())
+    return told.hexdigest()[:16]
+
+
+def build(own: Path, wheels: Sequence[Wheel], base: Path, cache: Path, epoch_s: int) -> Path:
+    """A folder with ``opt/sostenuto`` in it, made now or at an earlier build of the same."""
+    target = cache / "software" / cache_key(own, wheels, base)
+    if target.exists():
+        return target
+    partial = target.with_name(target.name + ".part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    make_environment(own, [cache / "wheels" / wheel.file for wheel in wheels], partial)
+    compile_all(base, partial, epoch_s)
+    partial.replace(target)
+    return target
