@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from edge.audio.devices import list_microphones
@@ -44,6 +46,29 @@ def test_outputs_are_no_microphones_and_two_of_a_name_are_told_apart() -> None:
     )
     assert [m.name for m in found] == ["Mic", "Mic #2"]
     assert [m.default for m in found] == [False, True]
+
+
+def plug_in(cards: Path, card: int, port: str) -> None:
+    """What the kernel shows of a card of USB."""
+    device = cards.parent / f"devices/usb1/1-1/{port}/{port}:1.0/sound/card{card}"
+    device.mkdir(parents=True)
+    (cards / f"card{card}").symlink_to(device)
+
+
+def test_two_microphones_of_one_make_are_told_apart_by_the_port_they_are_plugged_into(
+    tmp_path: Path,
+) -> None:
+    for number, cards in ((1, tmp_path / "today/class"), (2, tmp_path / "tomorrow/class")):
+        cards.mkdir(parents=True)
+        plug_in(cards, number, "1-1.2")
+        plug_in(cards, 3 - number, "1-1.4")
+        found = list_microphones(FakeAudio([("Mic (hw:1,0)", 2), ("Mic (hw:2,0)", 2)]), cards)
+        assert {m.name: m.index for m in found} == {
+            "Mic [1-1.2]": number - 1,
+            "Mic [1-1.4]": 2 - number,
+        }
+    (alone,) = list_microphones(FakeAudio([("Mic (hw:2,0)", 2)]), cards)
+    assert (alone.name, alone.full_name) == ("Mic", "Mic [1-1.2]")
 
 
 @pytest.mark.parametrize(("level", "filled"), [(None, 0), (-72.0, 0), (-36.0, 24), (0.0, 48)])

@@ -171,8 +171,7 @@ class PianoSettings:
         if self.broker is None:
             own = place.at(BrokerAccounts(self.device).own_settings)
             known = tomllib.loads(own.read_text(encoding="utf-8"))
-            secret = Path(known["broker_password_file"])
-            password = place.at(str(secret)).read_text(encoding="ascii")
+            password = (own.parent / "password").read_text(encoding="ascii")
             File(PASSWORD, password, USER, 0o600).make(place)
             known["broker_password_file"] = PASSWORD
         else:

@@ -1,7 +1,9 @@
 """The microphones of this machine, by names that stay.
 
 ALSA numbers its cards in the order in which they wake up, so "hw:1,0" is another microphone
-tomorrow. The name without the number stays; a device is chosen by it or by a part of it.
+tomorrow. The name without the number stays; a device is chosen by it or by a part of it. Two of
+one make have one name: they are told apart by the port of USB that each is plugged into, and the
+name with the port means the same microphone also while the other is away.
 """
 
 from __future__ import annotations
@@ -9,11 +11,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from edge.errors import DeviceError
 
-_CARD_NUMBER = re.compile(r"\s*\(hw:\d+,\d+\)$")
+_CARD_NUMBER = re.compile(r"\s*\(hw:(\d+),\d+\)$")
+_USB_PORT = re.compile(r"\d+-\d+(\.\d+)*")
+_CARDS = Path("/sys/class/sound")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,8 @@ class Microphone:
         Its own rate.
     default : bool
         Whether it is the one the system would take.
+    full_name : str
+        The name, with the port of USB where it has one: means the same whoever else is there.
     """
 
     name: str
@@ -39,6 +46,7 @@ class Microphone:
     channels: int
     sample_rate_hz: int
     default: bool
+    full_name: str
 
 
 def load_pyaudio() -> Any:
@@ -59,12 +67,17 @@ def load_pyaudio() -> Any:
     return pyaudio
 
 
-def list_microphones(audio: Any) -> list[Microphone]:
+def list_microphones(audio: Any, cards: Path = _CARDS) -> list[Microphone]:
     """The inputs that an opened ``pyaudio.PyAudio`` knows."""
     default = _default_index(audio)
     infos = [audio.get_device_info_by_index(i) for i in range(audio.get_device_count())]
     inputs = [info for info in infos if info["maxInputChannels"] > 0]
-    names = _unique([_CARD_NUMBER.sub("", str(info["name"])).strip() for info in inputs])
+    plain = [_CARD_NUMBER.sub("", str(info["name"])).strip() for info in inputs]
+    full = [
+        _with_port(name, str(info["name"]), cards) for name, info in zip(plain, inputs, strict=True)
+    ]
+    alone = Counter(plain)
+    names = _unique([p if alone[p] == 1 else f for p, f in zip(plain, full, strict=True)])
     return [
         Microphone(
             name=name,
@@ -72,9 +85,20 @@ def list_microphones(audio: Any) -> list[Microphone]:
             channels=int(info["maxInputChannels"]),
             sample_rate_hz=round(info["defaultSampleRate"]),
             default=int(info["index"]) == default,
+            full_name=with_port if with_port != unported else name,
         )
-        for name, info in zip(names, inputs, strict=True)
+        for name, unported, with_port, info in zip(names, plain, full, inputs, strict=True)
     ]
+
+
+def _with_port(name: str, known_as: str, cards: Path) -> str:
+    """``NAME [1-1.2]``: the port is the innermost folder that bears one in the card's own path."""
+    card = _CARD_NUMBER.search(known_as)
+    if card is None:
+        return name
+    folders = (cards / f"card{card[1]}").resolve().parts
+    ports = [folder for folder in folders if _USB_PORT.fullmatch(folder)]
+    return f"{name} [{ports[-1]}]" if ports else name
 
 
 def _default_index(audio: Any) -> int | None:

@@ -237,8 +237,9 @@ class MicrophoneSource:
             )
         if self.wanted is None:
             return next((each for each in found if each.default), found[0])
-        names = [each.name for each in found]
-        return found[choose_by_name(self.wanted, names, what="microphone")]
+        same = [each for each in found if each.name == self.wanted]
+        names = [each.full_name for each in found]
+        return same[0] if same else found[choose_by_name(self.wanted, names, what="microphone")]
 
     def _start(self, microphone: Microphone) -> None:
         rate_hz = min(max(microphone.sample_rate_hz, LOWEST_RATE_HZ), HIGHEST_RATE_HZ)
