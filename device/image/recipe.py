@@ -35,6 +35,7 @@ COMMON = (
     "python3-rtmidi",
     "rauc",
     "rauc-service",
+    "squashfs-tools",
     "systemd",
     "systemd-sysv",
     "systemd-timesyncd",
