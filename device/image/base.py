@@ -22,9 +22,26 @@ INITRAMFS = Path(__file__).parent / "initramfs"
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
 
-_CUSTOMIZE = r"""
+_BEFORE = r"""
 set -eu
 root="$1"
+cp -r "$2"/. "$root"/
+chroot "$root" dpkg-divert --local --rename --quiet \
+  --divert /usr/sbin/update-initramfs.later --add /usr/sbin/update-initramfs
+printf '#!/bin/sh\n' > "$root"/usr/sbin/update-initramfs
+chmod 755 "$root"/usr/sbin/update-initramfs
+"""
+"""The initrd is made once, at the end, and not whenever a package thinks that it might be time."""
+
+_AFTER = r"""
+set -eu
+root="$1"
+rm "$root"/usr/sbin/update-initramfs
+chroot "$root" dpkg-divert --local --rename --quiet --remove /usr/sbin/update-initramfs
+for modules in "$root"/usr/lib/modules/*; do
+  version="${modules##*/}"
+  chroot "$root" mkinitramfs -o "/boot/initrd.img-$version" "$version"
+done
 rm -f "$root"/etc/machine-id "$root"/var/lib/dbus/machine-id "$root"/etc/ssh/ssh_host_*
 : > "$root"/etc/machine-id
 find "$root"/usr/lib/python3 "$root"/usr/lib/python3.* -name __pycache__ -prune -exec rm -rf {} +
@@ -43,14 +60,14 @@ def key(lock: Lock) -> str:
     told = hashlib.sha256()
     for package in sorted(lock.in_place("root"), key=lambda p: p.name):
         told.update(f"{package.name} {package.version} {package.sha256}\n".encode())
-    told.update("\n".join((*LEFT_OUT, "", *KEPT, _CUSTOMIZE, str(lock.epoch_s))).encode())
+    told.update("\n".join((*LEFT_OUT, "", *KEPT, _BEFORE, _AFTER, str(lock.epoch_s))).encode())
     for path in sorted(INITRAMFS.rglob("*")):
         if path.is_file():
             told.update(str(path.relative_to(INITRAMFS)).encode() + path.read_bytes())
     return told.hexdigest()[:16]
 
 
-def command(lock: Lock, repository: Path, hook: Path, target: Path) -> list[str]:
+def command(lock: Lock, repository: Path, hooks: Path, target: Path) -> list[str]:
     """The call of mmdebstrap."""
     names = ",".join(sorted(package.name for package in lock.in_place("root")))
     words = [
@@ -66,9 +83,10 @@ def command(lock: Lock, repository: Path, hook: Path, target: Path) -> list[str]
     ]
     words += [f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT]
     words += [f"--dpkgopt=path-include={path}" for path in KEPT]
+    before, after = (shlex.quote(str(hooks / name)) for name in ("before.sh", "after.sh"))
     words += [
-        f'--essential-hook=cp -r {shlex.quote(str(INITRAMFS))}/. "$1"/',
-        f'--customize-hook=sh {shlex.quote(str(hook))} "$1"',
+        f'--essential-hook=sh {before} "$1" {shlex.quote(str(INITRAMFS))}',
+        f'--customize-hook=sh {after} "$1"',
         lock.suite,
         str(target),
         f"deb [trusted=yes] copy:{repository} ./",
@@ -92,10 +110,10 @@ def build(lock: Lock, cache: Path) -> Path:
         repository = folder / "repository"
         packages = lock.in_place("root")
         debian.make_repository(packages, cache / "debs", repository, lock.suite)
-        hook = folder / "customize.sh"
-        hook.write_text(_CUSTOMIZE)
+        (folder / "before.sh").write_text(_BEFORE)
+        (folder / "after.sh").write_text(_AFTER)
         partial = target.with_suffix(".part.tar")
         log = target.with_suffix(".log")
-        run(command(lock, repository, hook, partial), epoch_s=lock.epoch_s, log=log)
+        run(command(lock, repository, folder, partial), epoch_s=lock.epoch_s, log=log)
         partial.replace(target)
     return target

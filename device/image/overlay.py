@@ -65,6 +65,10 @@ LEFT_OUT = (
     "etc/initramfs-tools/*",
     "etc/cron.*",
     "usr/share/initramfs-tools/*",
+    "usr/lib/python3.*/test/*",
+    "usr/lib/python3.*/idlelib/*",
+    "usr/lib/python3.*/turtledemo/*",
+    "usr/lib/python3.*/ensurepip/*",
 )
 """What the root's archive brings and the card does not need: it starts from the boot partitions."""
 
