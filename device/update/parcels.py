@@ -1,0 +1,132 @@
+"""Note models and catalogue packs: laid beside the old ones, heard with, then put in force.
+
+    parcels/models/0.1.0.1/     a whole parcel, every file as signed
+    parcels/models/0.1.0.2/     another
+    parcels/models/current   -> 0.1.0.2
+    parcels/models/previous  -> 0.1.0.1
+
+A parcel gets its name only when all of it is on the card and the self-test has passed with it, and
+is in force from the one rename on that turns ``current``. Whatever else lies there nobody points
+to; the next update takes it away.
+"""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from device.update.bundle import CONTENT_FILE, Bundle, Kind, check_files, sha256, unpack
+from device.update.durable import move, pointed_at, remove, sync, sync_tree, turn
+from device.update.outcome import Outcome, Result
+from device.update.place import Place
+from edge.errors import InputError, UsageError
+
+PART = ".part"
+
+
+def apply_parcel(bundle: Bundle, place: Place) -> Outcome:
+    """Put a verified parcel in force, unless the ear does not hear rightly with it.
+
+    Raises
+    ------
+    InputError
+        It is damaged, or fails the self-test, or is another one of a version that is there.
+    """
+    folder = place.parcels / bundle.kind
+    folder.mkdir(exist_ok=True)
+    before = place.version_of(bundle.kind)
+    if _is_in_force(bundle, folder):
+        return Outcome(
+            Result.ALREADY, f"{bundle} is in force already", bundle.kind, bundle.version, before
+        )
+    clear(folder)
+    part = folder / PART
+    unpack(bundle, place.keyring, part)
+    sync_tree(part)
+    failure = place.hears(**{bundle.kind: part})
+    if failure is not None:
+        shutil.rmtree(part)
+        raise InputError(f"{bundle}: with it, {failure}; {before} stays in force")
+    was = pointed_at(folder / "current")
+    if pointed_at(folder / "previous") == bundle.version:
+        remove(folder / "previous")
+    shutil.rmtree(folder / bundle.version, ignore_errors=True)
+    move(part, folder / bundle.version)
+    if was is not None:
+        turn(folder / "previous", was)
+    turn(folder / "current", bundle.version)
+    if not place.service.restart():
+        return _back(bundle, folder, was, before, place)
+    return Outcome(
+        Result.COMMITTED,
+        f"{bundle} is in force, after {before}",
+        bundle.kind,
+        bundle.version,
+        before,
+    )
+
+
+def roll_back_parcel(kind: Kind, place: Place) -> Outcome:
+    """Back to the parcel before, or from the only one to what came with the software.
+
+    Raises
+    ------
+    UsageError
+        No parcel is in force.
+    """
+    folder = place.parcels / kind
+    now, previous = pointed_at(folder / "current"), pointed_at(folder / "previous")
+    if now is None:
+        raise UsageError(f"no {kind} were ever updated here; those of the software are in force")
+    if previous is not None and previous != now:
+        turn(folder / "current", previous)
+    else:
+        remove(folder / "current")
+    remove(folder / "previous")
+    ready = place.service.restart()
+    version = place.version_of(kind)
+    text = f"back from {kind} {now} to {version}, as asked"
+    if not ready:
+        text += "; the service is not ready yet"
+    return Outcome(Result.COMMITTED, text, kind, version, now)
+
+
+def clear(folder: Path) -> None:
+    """Take away what nobody points to: what a cut left, and what is older than the one before."""
+    kept = {pointed_at(folder / "current"), pointed_at(folder / "previous")}
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.is_symlink() and path.name not in kept:
+            shutil.rmtree(path)
+    sync(folder)
+
+
+def _is_in_force(bundle: Bundle, folder: Path) -> bool:
+    """Whether this very parcel is; one that the card has damaged is taken out of force."""
+    if pointed_at(folder / "current") != bundle.version:
+        return False
+    lies = folder / bundle.version
+    with suppress(OSError):
+        if sha256(lies / CONTENT_FILE) != bundle.label.content_sha256:
+            raise InputError(
+                f"{bundle.path.name}: another {bundle} is in force already; what has another "
+                "content needs another version"
+            )
+    try:
+        check_files(bundle, lies)
+    except InputError:
+        remove(folder / "current")
+        return False
+    return True
+
+
+def _back(bundle: Bundle, folder: Path, was: str | None, before: str, place: Place) -> Outcome:
+    if was is None:
+        remove(folder / "current")
+    else:
+        turn(folder / "current", was)
+    ready = place.service.restart()
+    text = f"{bundle}: the service was not ready with it; back to {before}"
+    if not ready:
+        text += ", with which it is not ready either"
+    return Outcome(Result.ROLLED_BACK, text, bundle.kind, bundle.version, before)
