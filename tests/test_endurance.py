@@ -5,17 +5,27 @@ The long ones are the modules of `device.soak`, which these run with smaller fig
 
 from __future__ import annotations
 
-import socket
-import threading
+import shutil
+import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import edge.publish.connection as connection_module
 import edge.publish.disk_outbox as disk_outbox
 import edge.publish.publisher as publisher_module
-from device.soak import broker_kills, card_wear, day_without_broker, process_kills, throughput
+from device.soak import (
+    broker_kills,
+    card_wear,
+    day_without_broker,
+    faults,
+    process_kills,
+    throughput,
+)
+from device.soak.bench import Line
 from edge.messages import Clock, HistoryNotes, Piece, PieceState, Session, SessionState
 from edge.midi import write_midi
 from edge.note import NoteEvent
@@ -49,6 +59,29 @@ def test_of_two_dozen_killed_programs_none_leaves_a_damaged_outbox(tmp_path):
 @pytest.mark.slow
 def test_a_day_without_a_broker_keeps_the_newest_within_bounds_and_tells_the_rest(tmp_path):
     figures = day_without_broker.run(tmp_path, hours=24.0)
+    assert figures.good, figures
+
+
+@pytest.fixture
+def folder_for_mosquitto() -> Iterator[Path]:
+    """A folder that mosquitto's own user may look into, which pytest's is not."""
+    made = Path(tempfile.mkdtemp(prefix="sostenuto-faults-"))
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.mark.slow
+def test_whatever_fails_the_ear_goes_on_it_is_told_and_mends_by_itself(
+    folder_for_mosquitto, monkeypatch
+):
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    monkeypatch.setattr(publisher_module, "ACKNOWLEDGE_S", 2.0)
+    monkeypatch.setattr(publisher_module, "LONGEST_RETRY_S", 1.0)
+    monkeypatch.setattr(connection_module, "KEEPALIVE_S", 4)
+    monkeypatch.setattr(disk_outbox, "RETRY_S", 1.0)
+    figures = faults.run(folder_for_mosquitto, hold_s=1.0)
+    assert len(figures.outcomes) == 7
     assert figures.good, figures
 
 
@@ -120,7 +153,7 @@ def test_what_is_left_when_the_program_ends_is_sent_by_the_next(
 def test_a_slow_broker_holds_up_nobody_and_gets_everything(
     mosquitto, subscribe, piano, monkeypatch
 ):
-    with Slow(mosquitto.address, bytes_per_s=20_000) as slow:
+    with Line(mosquitto.address, bytes_per_s=20_000) as slow:
         dashboard = subscribe(mosquitto.address)
         sender = piano(slow.address)
         sender.start(require_connection_s=20.0)
@@ -139,7 +172,7 @@ def test_a_half_open_connection_is_noticed_and_what_was_on_its_way_goes_again(
 ):
     monkeypatch.setattr(publisher_module, "ACKNOWLEDGE_S", 0.5)
     monkeypatch.setattr(connection_module, "KEEPALIVE_S", 2)
-    with Slow(mosquitto.address) as line:
+    with Line(mosquitto.address) as line:
         dashboard = subscribe(mosquitto.address)
         sender = piano(line.address)
         sender.start(require_connection_s=20.0)
@@ -187,61 +220,3 @@ def test_what_waits_on_the_card_takes_no_memory(mosquitto, piano, monkeypatch, w
             time.sleep(0.15)
     wait_until(lambda: sender._lanes.kept == 3000, "all of it on the card")
     assert sender._lanes.pressing <= 100
-
-
-class Slow:
-    """A line to a broker that carries only so much a second, or swallows what it is given."""
-
-    def __init__(self, to: BrokerAddress, bytes_per_s: float = 1e9) -> None:
-        self._to = to
-        self._bytes_per_s = bytes_per_s
-        self._open = threading.Event()
-        self._open.set()
-        self._dead: list[threading.Event] = []
-        self._over = threading.Event()
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self._sockets: list[socket.socket] = []
-        self.address = BrokerAddress("127.0.0.1", self._server.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def __enter__(self) -> Slow:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for each in (*self._dead, self._open):
-            each.set()
-        self._server.close()
-        for each in self._sockets:
-            each.close()
-
-    def swallow(self) -> None:
-        """From now on nothing arrives anywhere; the connections of now never recover."""
-        self._open.clear()
-
-    def go_on(self) -> None:
-        """New connections are carried again."""
-        self._dead.append(self._open)
-        self._open = threading.Event()
-        self._open.set()
-
-    def _accept(self) -> None:
-        while not self._over.is_set():
-            try:
-                near, _ = self._server.accept()
-                far = socket.create_connection((self._to.host, self._to.port))
-            except OSError:
-                return
-            self._sockets += [near, far]
-            is_open = self._open
-            for a, b in ((near, far), (far, near)):
-                threading.Thread(target=self._carry, args=(a, b, is_open), daemon=True).start()
-
-    def _carry(self, source: socket.socket, sink: socket.socket, is_open: threading.Event) -> None:
-        try:
-            while received := source.recv(1024):
-                is_open.wait()
-                time.sleep(len(received) / self._bytes_per_s)
-                sink.sendall(received)
-        except OSError:
-            pass

@@ -3,6 +3,7 @@
     python -m device.soak.broker_kills --kills 1000
     python -m device.soak.process_kills --kills 200
     python -m device.soak.day_without_broker
+    python -m device.soak.faults
     python -m device.soak.throughput
     python -m device.soak.card_wear MIDI...
 
