@@ -110,7 +110,7 @@ class Step(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user of the system that nobody logs in as, with a group of its name."""
+    """A user of the system that nobody logs in as, who may hear; with a group of its name."""
 
     name: str
     home: str
@@ -121,8 +121,9 @@ class Account:
 
     def make(self, place: Place) -> None:
         """By systemd-sysusers of this machine, which needs no chroot."""
-        line = f'u {self.name} - "Sostenuto, an ear for pianos" {self.home}'
-        Place().run("systemd-sysusers", f"--root={place.root}", "--inline", line)
+        user = f'u {self.name} - "Sostenuto, an ear for pianos" {self.home}'
+        member = f"m {self.name} audio"
+        Place().run("systemd-sysusers", f"--root={place.root}", "--inline", user, member)
 
     def remains(self, place: Place) -> str | None:
         """The user."""

@@ -230,7 +230,7 @@ class Container:
         try:
             self._nspawn.wait(30.0)
         except subprocess.TimeoutExpired:
-            self._nspawn.terminate()
+            os.kill(self.init, signal.SIGKILL)  # and with it all of its processes
             self._nspawn.wait(10.0)
 
 
@@ -275,6 +275,7 @@ for line in sys.stdin:
         )
         self.notes = 0
         self.audio = ""
+        self.piece = ""
         self.boot = ""
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -298,6 +299,8 @@ for line in sys.stdin:
             if topic == "notes" and not message["historical"]:
                 self.notes += sum(note["state"] == "confirmed" for note in message["notes"])
                 self.boot = message["boot"]
+            if topic == "piece" and message["state"] == "matched":
+                self.piece = message["title"]
             if topic == "health":
                 self.audio = message["audio"]
 
@@ -434,7 +437,7 @@ def look(container: Container, piano: Subscriber) -> None:
     say("state", f"{state} ({sub}): {text}")
     say("memory", f"{memory['VmRSS']:.0f} MB, at most {memory['VmHWM']:.0f} MB")
     say("share of a core", f"{used:.3f}")
-    say("notes in 30 s", str(piano.notes - before))
+    say("notes in 30 s, and what they are", f"{piano.notes - before}, {piano.piece}")
     exposure = container.run("systemd-analyze", "security", "--no-pager", UNIT, check=False)
     say("systemd-analyze security", exposure.splitlines()[-1].strip("→ "))
     caps = re.search(r"^CapEff:\s+(\w+)$", status, re.MULTILINE)
@@ -581,9 +584,9 @@ def main() -> int:
             sys.stderr.write("\n".join(container.journal(0)[-25:]) + "\n")
         return 1
     finally:
+        microphone.close()
         if container is not None:
             container.close()
-        microphone.close()
     return 0 if clean else 1
 
 
