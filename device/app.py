@@ -9,8 +9,11 @@ from typing import Annotated
 import typer
 
 from device.bench.cli import bench
+from device.firstboot.cli import firstboot
 from device.flash.cli import flash
+from device.image.cli import image
 from device.selftest.cli import selftest
+from device.update.cli import update
 from edge.errors import SostenutoError
 
 app = typer.Typer(
@@ -31,7 +34,14 @@ app.command(short_help="Look whether everything works.")(selftest)
 app.command(short_help="Which model this board can carry.")(bench)
 
 
+app.add_typer(image, name="image", short_help="Make a card image.")
+
+
 app.command(short_help="Write a card: image, name, networks.")(flash)
+app.command(short_help="At every start: what the card says, keys, status.txt.")(firstboot)
+
+
+app.add_typer(update, name="update")
 
 
 @app.command("install", short_help="Install on this machine, or into a root file system.")

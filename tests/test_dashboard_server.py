@@ -11,6 +11,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -208,7 +209,37 @@ def test_without_a_password_nobody_is_let_in(serve: Serve) -> None:
     assert browser.login("") == 403
     status, answer = browser.ask("GET", "/api/settings")
     assert status == 403
-    assert b"--set-password" in answer
+    assert json.loads(answer)["first_visit"] is True
+
+
+def test_the_first_visitor_chooses_the_password_and_nobody_does_again(serve: Serve) -> None:
+    first = serve(password=None)
+    assert first.ask("POST", "/api/first-password", {"password": "short"})[0] == 422
+    assert first.ask("POST", "/api/first-password", {})[0] == 400
+    elsewhere = {"Origin": "http://evil.example.com"}
+    chosen = {"password": PASSWORD}
+    assert first.ask("POST", "/api/first-password", chosen, **elsewhere)[0] == 400
+    assert first.ask("POST", "/api/first-password", chosen)[0] == 200
+    assert first.ask("GET", "/api/settings")[0] == 200
+    second = serve(password=None)
+    assert second.ask("POST", "/api/first-password", {"password": "another one"})[0] == 409
+    assert second.login("another one") == 401
+    assert second.login() == 200
+
+
+def test_of_two_first_visitors_at_once_one_has_the_piano(tmp_path: Path) -> None:
+    doorkeeper = Doorkeeper(tmp_path / "password.json")
+
+    def visit(password: str) -> bool:
+        try:
+            return bool(doorkeeper.choose(password))
+        except UsageError:
+            return False
+
+    with ThreadPoolExecutor(8) as visitors:
+        came = list(visitors.map(visit, [f"password {i}" for i in range(8)]))
+    assert came.count(True) == 1
+    assert doorkeeper.login(f"password {came.index(True)}") is not None
 
 
 def test_another_page_changes_nothing(serve: Serve) -> None:

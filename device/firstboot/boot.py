@@ -50,6 +50,9 @@ TROUBLES = "/run/sostenuto-firstboot.json"
 OWN_BROKER = "127.0.0.1"
 BROKER_SETUP_S = 60.0
 
+RENEWED_S = 365 * 24 * 3600
+"""The broker's certificate is made anew at the first start in its last year."""
+
 
 class Done(msgspec.Struct, frozen=True):
     """What was finished at earlier starts.
@@ -225,7 +228,7 @@ def _own_broker(boot: _Boot, settings: Mapping[str, Any], device: str, done: Don
     if known is not None and BrokerAddress.parse(known).host != OWN_BROKER:
         return None
     moved = done.hardware not in (None, boot.hardware)
-    if done.broker_for == device and not moved:
+    if done.broker_for == device and not moved and not _ends_soon(boot.place):
         return device
     try:
         _with_own_broker(boot.place, settings, device, afresh=moved or not done.broker_for)
@@ -273,6 +276,16 @@ def _with_own_broker(
         "dashboard_broker": f"mqtt://dashboard:{looking}@{own['broker'].rpartition('@')[2]}",
     }
     settings_file(wanted, place).keep(place)
+
+
+def _ends_soon(place: Place) -> bool:
+    """Whether the broker's certificate has to be made anew; its authority and accounts stay."""
+    program = shutil.which("openssl")
+    certificate = place.at(BROKER) / "tls" / "server.crt"
+    if program is None or not certificate.is_file():
+        return program is not None
+    command = [program, "x509", "-noout", "-checkend", str(RENEWED_S), "-in", str(certificate)]
+    return subprocess.run(command, capture_output=True, check=False).returncode != 0
 
 
 # -- the clock, and what is wrong ------------------------------------------------------------

@@ -1,9 +1,9 @@
 """How the piano is, told where somebody can read it who has no way into it.
 
-Two places. What is to be mended goes to `edge.publish.health.ATTENTION`, from where the ear tells it
-in `health` and on the dashboard. All of it goes to ``status.txt`` on the card, which any PC opens:
-that is for a piano that nobody reaches. The file is written when what it says has changed, and not
-for the clock alone: a card wears out.
+Two places. What is to be mended goes to `edge.publish.health.ATTENTION`, from where the ear tells
+it in `health` and on the dashboard. All of it goes to ``status.txt`` on the card, which any PC
+opens: that is for a piano that nobody reaches. The file is written when what it says has changed,
+and not for the clock alone: a card wears out.
 """
 
 from __future__ import annotations

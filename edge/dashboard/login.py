@@ -2,7 +2,8 @@
 
 scrypt after RFC 7914 with N = 2^14, r = 8, p = 1: 16 MiB and a few hundredths of a second for each
 guess. After `FREE_GUESSES` wrong ones, from wherever they came, the door stays shut for a while
-that doubles; one account has nobody else to lock out, and its owner can wait a minute.
+that doubles; one account has nobody else to lock out, and its owner can wait a minute. A device
+without a password is the first visitor's, who chooses it.
 """
 
 from __future__ import annotations
@@ -132,6 +133,20 @@ class Doorkeeper:
         """Whether there is a password at all; without one nobody is let in."""
         return self._path.exists()
 
+    def choose(self, password: str) -> str:
+        """The first visitor's password becomes the device's; a token for that visitor.
+
+        Raises
+        ------
+        UsageError
+            There is one already, or this one cannot be kept.
+        """
+        with self._lock:
+            if self.has_password:
+                raise UsageError("the device has a password by now; log in with it")
+            keep_password(password, self._path)
+            return self._token()
+
     def login(self, password: str) -> str | None:
         """A token for whoever knows the password; None for whoever does not.
 
@@ -151,10 +166,7 @@ class Doorkeeper:
                     self._shut_until_s = now_s + min(2.0 ** min(over, 10), LONGEST_WAIT_S)
                 return None
             self._wrong = 0
-            token = secrets.token_urlsafe(32)
-            self._forget_old(now_s)
-            self._sessions[_digest(token)] = now_s + SESSION_S
-            return token
+            return self._token()
 
     def knows(self, token: str) -> bool:
         """Whether this token was given out and still counts."""
@@ -165,6 +177,13 @@ class Doorkeeper:
         """This token counts no more."""
         with self._lock:
             self._sessions.pop(_digest(token), None)
+
+    def _token(self) -> str:
+        now_s = self._clock()
+        token = secrets.token_urlsafe(32)
+        self._forget_old(now_s)
+        self._sessions[_digest(token)] = now_s + SESSION_S
+        return token
 
     def _forget_old(self, now_s: float) -> None:
         alive = sorted((end_s, key) for key, end_s in self._sessions.items() if end_s > now_s)

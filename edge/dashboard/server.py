@@ -242,6 +242,16 @@ class DashboardServer:
         )
 
 
+def _nobody_s_yet() -> Answer:
+    error = "Nobody has chosen this piano’s password yet: do so on its settings’ page."
+    return Answer(HTTPStatus.FORBIDDEN, {"error": error, "first_visit": True})
+
+
+def _password(document: Any) -> str | None:
+    password = document.get("password") if isinstance(document, dict) else None
+    return password if isinstance(password, str) else None
+
+
 def _is_loopback(host: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
@@ -378,13 +388,12 @@ class _Handler(BaseHTTPRequestHandler):
             return Answer(HTTPStatus.BAD_REQUEST, {"error": str(error)})
         if question == "POST login":
             return self._login(document)
+        if question == "POST first-password":
+            return self._first_password(document)
         if question == "GET where" and not self._dashboard.piano.private:
             return Answer(HTTPStatus.OK, self._dashboard.where(self._called[0]))
         if not self._dashboard.doorkeeper.has_password:
-            return Answer(
-                HTTPStatus.FORBIDDEN,
-                {"error": "The device has no password yet: sostenuto dashboard --set-password"},
-            )
+            return _nobody_s_yet()
         if not self._let_in():
             return Answer(
                 HTTPStatus.UNAUTHORIZED, {"error": "The settings are behind the device’s password."}
@@ -430,15 +439,24 @@ class _Handler(BaseHTTPRequestHandler):
         origin = self.headers.get("Origin")
         return origin is None or urlsplit(origin).netloc == self.headers.get("Host")
 
+    def _first_password(self, document: Any) -> Answer:
+        """A piano that nobody has is the first visitor's, who chooses its password."""
+        password = _password(document)
+        if password is None:
+            return Answer(HTTPStatus.BAD_REQUEST, {"error": "a password is missing"})
+        try:
+            return Answer(HTTPStatus.OK, {}, token=self._dashboard.doorkeeper.choose(password))
+        except UsageError as error:
+            taken = self._dashboard.doorkeeper.has_password
+            status = HTTPStatus.CONFLICT if taken else HTTPStatus.UNPROCESSABLE_ENTITY
+            return Answer(status, {"error": str(error)})
+
     def _login(self, document: Any) -> Answer:
-        password = document.get("password") if isinstance(document, dict) else None
-        if not isinstance(password, str):
+        password = _password(document)
+        if password is None:
             return Answer(HTTPStatus.BAD_REQUEST, {"error": "a password is missing"})
         if not self._dashboard.doorkeeper.has_password:
-            return Answer(
-                HTTPStatus.FORBIDDEN,
-                {"error": "The device has no password yet: sostenuto dashboard --set-password"},
-            )
+            return _nobody_s_yet()
         try:
             token = self._dashboard.doorkeeper.login(password)
         except TooManyGuessesError as error:

@@ -20,6 +20,7 @@ async function call(method, path, body) {
 
 function show(open) {
   byId('login').hidden = open;
+  byId('first-password').hidden = true;
   byId('settings-form').hidden = !open;
 }
 
@@ -29,6 +30,7 @@ async function load() {
   if (!answer.ok) {
     tell(answer.error);
     byId('login').hidden = answer.status !== 401;
+    byId('first-password').hidden = !answer.first_visit;
     return false;
   }
   const { settings, microphones, password_kept: kept, can_be_kept: lasting } = answer;
@@ -86,6 +88,20 @@ export function settingsPage({ restart, opened }) {
     }
     opened();
     if (await load()) byId('set-mic').focus();
+  });
+  byId('first-password').addEventListener('submit', async (event) => {
+    event.preventDefault();
+    const [chosen, again] = [byId('chosen-password'), byId('chosen-again')];
+    if (chosen.value !== again.value) {
+      tell('The two are not the same.');
+      again.focus();
+      return;
+    }
+    const answer = await call('POST', 'first-password', { password: chosen.value });
+    chosen.value = again.value = '';
+    if (answer.ok) opened();
+    if (await load()) byId('set-mic').focus();
+    if (!answer.ok) tell(answer.error);
   });
   byId('settings-form').addEventListener('submit', async (event) => {
     event.preventDefault();
