@@ -15,6 +15,7 @@ from device.image.recipe import Board
 from device.service.install import system_steps
 from device.service.place import Place, apply
 from device.update import boot_files
+from device.update.units import update_steps
 
 ROOT = Path(__file__).parent / "root"
 """Files as they stand on the card."""
@@ -79,7 +80,8 @@ def make(folder: Path, board: Board, accounts: Mapping[str, bytes], epoch_s: int
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(accounts[name])
-    apply((*system_steps(), *firstboot_steps()), Place(folder))
+    steps = (*system_steps(), *firstboot_steps(), *update_steps(slots=True))
+    apply(steps, Place(folder))
     for left in folder.glob("etc/*-"):
         left.unlink()
     (folder / "etc/.pwd.lock").unlink(missing_ok=True)
@@ -92,7 +94,7 @@ def make(folder: Path, board: Board, accounts: Mapping[str, bytes], epoch_s: int
         link.unlink(missing_ok=True)
         link.symlink_to(target_of_link)
     rauc = folder / "etc/rauc"
-    rauc.mkdir()
+    rauc.mkdir(exist_ok=True)
     (rauc / "system.conf").write_text(boot_files.system_conf(COMPATIBLE[board], DISK))
     if board == "raspberrypi":
         backend = folder / boot_files.RASPBERRYPI_BACKEND.lstrip("/")

@@ -17,6 +17,7 @@ SUITE = "trixie"
 COMMON = (
     "alsa-utils",
     "avahi-daemon",
+    "busybox",
     "ca-certificates",
     "dbus",
     "dosfstools",
