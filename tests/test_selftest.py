@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 from device.app import app
-from device.selftest import machine, sound
+from device.selftest import machine, own_pieces, sound
 from device.selftest.broker import check_broker, tell
 from device.selftest.by_ear import TASKS, AtService, ByEar, answer, comfort
 from device.selftest.hashes import check_catalogue, check_models
@@ -40,11 +40,13 @@ from device.selftest.known_answer import (
     matched,
     read_answer,
 )
+from device.selftest.own_pieces import check_own_pieces
 from device.selftest.verdict import failed, not_tried, passed, summed_up, verdict_of
 from edge.cli import console
 from edge.errors import BrokerError
 from edge.following import Position
 from edge.matching import Catalogue, default_catalogue_dir
+from edge.matching.pack import pack_of
 from edge.messages import (
     AudioState,
     Check,
@@ -181,6 +183,7 @@ def test_a_model_and_a_catalogue_that_hear_rightly_pass_as_a_program_reads_it(
     assert [check["name"] for check in found["checks"]] == [
         "models",
         "catalogue",
+        "own pieces",
         "known notes, compressed",
         "known piece, compressed",
         "known bar, compressed",
@@ -226,6 +229,27 @@ def test_a_catalogue_that_was_changed_fails(starter: Path) -> None:
     content[-1] ^= 1
     array.write_bytes(content)
     assert "damaged" in check_catalogue(starter).text
+
+
+def test_a_catalogue_whose_index_is_of_other_scores_does_not_know_its_own_pieces(
+    starter: Path,
+) -> None:
+    """Every array is as sealed; but the index has the fingerprints of other music."""
+    known = Catalogue.open(starter)
+    assert check_own_pieces(known).passed
+    arrays = known.packs[0].arrays
+    codes = np.random.default_rng(0).integers(0, 2**32, arrays.code.size, dtype=np.uint32)
+    strange = Catalogue((pack_of(replace(arrays, code=np.sort(codes)), "1"),))
+    check = check_own_pieces(strange)
+    assert check.text == "0 of 9 named from the beginnings of their scores"
+    assert check.remedy is not None and "build it again" in check.remedy
+
+
+def test_a_catalogue_of_short_tunes_cannot_be_asked(
+    starter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_pieces, "ASKED_CHORDS", 10**6)
+    assert check_own_pieces(Catalogue.open(starter)).verdict is Verdict.NOT_TRIED
 
 
 def test_nothing_there_is_a_verdict_and_no_traceback(tmp_path: Path) -> None:
@@ -683,6 +707,7 @@ def test_the_full_test_hears_a_real_microphone_for_ten_seconds(pulse: Pulse) -> 
         "settings",
         "models",
         "catalogue",
+        "own pieces",
         "known notes, separable3d",
         "known piece, separable3d",
         "known bar, separable3d",

@@ -277,6 +277,9 @@ class AtService:
     def sound(self) -> Check:
         """How the microphone did during the last minute."""
         health: Health = self._dashboard.ask(self._device, "health")
+        if health.audio is AudioState.OFF:
+            remedy = "switch it on, on the dashboard or with sostenuto listen --switch-on"
+            return failed("microphone", "listening is switched off", remedy)
         return judge_sound(
             SoundReading(
                 "microphone",

@@ -16,6 +16,7 @@ from device.selftest.broker import check_broker, tell
 from device.selftest.by_ear import AtMicrophone, AtService
 from device.selftest.hashes import check_catalogue, check_models, manifests_in
 from device.selftest.known_answer import check_known_answer
+from device.selftest.own_pieces import check_own_pieces
 from device.selftest.verdict import failed, not_tried, passed, summed_up, verdict_of
 from device.service.install import SERVICE, STATE
 from edge.audio.microphone import MicrophoneSource
@@ -143,11 +144,13 @@ def known_answer_checks(models: Path, catalogue: Path, told: Told) -> Iterator[C
     """The hashes, and the known recording heard with every model of the folder."""
     yield check_models(models)
     yield check_catalogue(catalogue)
+    opened = _catalogue(catalogue)
+    if opened is not None:
+        yield check_own_pieces(opened)
     try:
         manifests = manifests_in(models)
     except ModelError:
         return
-    opened = _catalogue(catalogue)
     for manifest in manifests:
         yield from check_known_answer(manifest, opened, partial(told, _hearing(manifest)))
 
@@ -160,6 +163,8 @@ def full_checks(asked: Asked, told: Told) -> Iterator[Check]:
     yield check_models(subject.models)
     yield check_catalogue(subject.catalogue)
     catalogue, model = _catalogue(subject.catalogue), subject.model
+    if catalogue is not None:
+        yield check_own_pieces(catalogue)
     yield from check_known_answer(model, catalogue, partial(told, _hearing(model)), speed=True)
     service = machine.read_service(machine.ask_systemd(SERVICE))
     yield machine.judge_service(service)
