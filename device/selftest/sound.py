@@ -107,16 +107,15 @@ def judge_sound(reading: SoundReading) -> Check:
     )
 
 
-def check_choice(names: list[str], wanted: str | None) -> Check | None:
+def check_choice(cards: list[str], wanted: str | None) -> Check | None:
     """Two microphones and nobody who says which: a failure that names both; else None.
 
-    ``names`` are PortAudio's; of what it lists only cards count, since it gives every card
-    under several names.
+    ``cards`` are the names of those that are hardware: PortAudio lists each of them under names
+    of plugins too.
     """
-    cards = [name for name in names if _CARD.search(name)]
     if wanted is not None or len(cards) < 2:
         return None
-    which = ", ".join(repr(_CARD.sub("", name).strip()) for name in cards)
+    which = ", ".join(map(repr, cards))
     return failed(
         "microphone", f"there are {len(cards)} microphones and none is chosen: {which}", SETTLES
     )
@@ -185,10 +184,9 @@ def between(before: Health, after: Health, name: str) -> SoundReading | None:
     """What a service counted between two looks; None where it hears no microphone."""
     if after.audio in (AudioState.OFF, AudioState.MIDI):
         return None
-    gone = after.audio in (AudioState.LOST, AudioState.RECOVERING)
     return SoundReading(
         name,
-        0.0 if gone else after.uptime_s - before.uptime_s,
+        after.uptime_s - before.uptime_s,
         after.overruns - before.overruns,
         (after.dropped_samples - before.dropped_samples) / STREAM_RATE_HZ,
         after.level_dbfs,
@@ -215,6 +213,10 @@ def ask(dashboard: Dashboard, device: str, seconds: float, told: Callable[[float
         time.sleep(min(0.5, seconds - gone_s))
     after: Health = dashboard.ask(device, "health")
     name = "microphone" if told_device is None else told_device.name
+    if after.audio in (AudioState.LOST, AudioState.RECOVERING):
+        return failed(
+            "microphone", f"{name!r}: the service has lost it, and looks for it", NO_MICROPHONE
+        )
     reading = between(before, after, name)
     if reading is None:
         why = "is switched off" if after.audio is AudioState.OFF else "hears by MIDI"
@@ -230,7 +232,7 @@ def check_microphone(
 ) -> Check:
     """Open the microphone and judge what comes."""
     try:
-        choice = check_choice(_inputs(open_audio), wanted)
+        choice = check_choice(_cards(open_audio), wanted)
         if choice is not None:
             return choice
         return judge_sound(listen(wanted, seconds, told, open_audio))
@@ -238,14 +240,17 @@ def check_microphone(
         return failed("microphone", str(error), NO_MICROPHONE)
 
 
-def _inputs(open_audio: Callable[[], Any] | None) -> list[str]:
-    """The inputs by PortAudio's own names, their cards' numbers in them."""
+def _cards(open_audio: Callable[[], Any] | None) -> list[str]:
+    """The inputs that are hardware, by the names they are chosen by."""
     try:
         audio = open_audio() if open_audio is not None else load_pyaudio().PyAudio()
     except OSError as error:
         raise DeviceError(f"no sound system on this machine ({error})") from error
     try:
-        found = [each.index for each in list_microphones(audio)]
-        return [str(audio.get_device_info_by_index(index)["name"]) for index in found]
+        return [
+            each.name
+            for each in list_microphones(audio)
+            if _CARD.search(str(audio.get_device_info_by_index(each.index)["name"]))
+        ]
     finally:
         audio.terminate()
