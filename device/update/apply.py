@@ -30,23 +30,26 @@ def apply(
         try:
             if is_url(source):
                 with fetched(source, place.parcels, told) as path:
-                    return keep(_apply(path, place, allow_downgrade=allow_downgrade), place)
-            return keep(_apply(Path(source), place, allow_downgrade=allow_downgrade), place)
+                    bundle = _fitting(path, place, allow_downgrade=allow_downgrade)
+                    return keep(_apply(bundle, place), place)
+            bundle = _fitting(Path(source), place, allow_downgrade=allow_downgrade)
+            if bundle.kind is Kind.SYSTEM:  # as large as half a card; RAUC checks what it writes
+                return keep(_apply(bundle, place), place)
+            with copied(bundle.path, place.parcels) as copy:
+                # Believed again: between the two looks a stick may have been changed.
+                bundle = _fitting(copy, place, allow_downgrade=allow_downgrade)
+                return keep(_apply(bundle, place), place)
         except SostenutoError as error:
             keep(Outcome(Result.REFUSED, str(error)), place)
             raise
 
 
-def _apply(path: Path, place: Place, *, allow_downgrade: bool) -> Outcome:
-    bundle = _fitting(path, place, allow_downgrade=allow_downgrade)
+def _apply(bundle: Bundle, place: Place) -> Outcome:
     if bundle.kind is Kind.SYSTEM:
         return apply_system(bundle, place)
-    with copied(path, place.parcels) as copy:
-        # Believed again: between the two looks a stick may have been changed.
-        bundle = _fitting(copy, place, allow_downgrade=allow_downgrade)
-        if bundle.kind in PARCELS:
-            return apply_parcel(bundle, place)
-        return apply_software(bundle, place)
+    if bundle.kind in PARCELS:
+        return apply_parcel(bundle, place)
+    return apply_software(bundle, place)
 
 
 def _fitting(path: Path, place: Place, *, allow_downgrade: bool) -> Bundle:

@@ -55,7 +55,8 @@ def fetched(url: str, folder: Path, told: Told) -> Iterator[Path]:
                 size = int(said) if said and said.isdecimal() else None
                 _download(url, answer.read, size, target, told)
         except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
-            reason = getattr(error, "reason", None) or error
+            http = isinstance(error, urllib.error.HTTPError)
+            reason = error if http else getattr(error, "reason", error)
             raise InputError(
                 f"{url}: cannot be fetched ({reason}); try again, or use a stick"
             ) from None

@@ -22,7 +22,6 @@ def update_steps(*, slots: bool = False) -> tuple[Step, ...]:
         File(f"{UNITS}/{SETTLE}", shipped(SETTLE)),
         Link(f"{UNITS}/multi-user.target.wants/{SETTLE}", f"{UNITS}/{SETTLE}"),
         File(f"{UNITS}/{STICK}", shipped(STICK)),
-        Folder("/etc/udev/rules.d", shared=True),
         File(f"/etc/udev/rules.d/{RULES}", shipped(RULES)),
     )
     if not slots:

@@ -1,0 +1,853 @@
+"""Updates on a device: what is refused and why, what is in force after, and what leads back.
+
+The bundles are RAUC's own, made and verified by it; what stands in is the service, which is a list
+of answers, and where the ear itself is not what a test is about, its self-test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from device.update import system
+from device.update.apply import apply, roll_back, settle
+from device.update.boot_files import system_conf
+from device.update.bundle import Bundle, Kind, read_bundle
+from device.update.durable import pointed_at, turn
+from device.update.keys import AUTHORITY_KEY, make_keys
+from device.update.outcome import Outcome, Result, Trial, last, mark, trial_of
+from device.update.place import SPARE_BYTES, Place, fits
+from device.update.stick import apply_from, disk_of
+from edge.ear import DEFAULT_MODEL
+from edge.errors import DeviceError, InputError, UsageError
+from edge.messages import EventKind
+from edge.publish.notices import take
+from edge.resources import PARCELS_VARIABLE, models_dir, shipped_dir, software_version
+from tests.updates import (
+    MISSING,
+    Maker,
+    Service,
+    device_at,
+    install_software,
+    lay_software,
+    wheels_of,
+)
+
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+
+OURS = software_version()
+NEXT = f"{OURS}.1"
+LATER = f"{OURS}.2"
+
+
+@pytest.fixture(scope="module")
+def maker(tmp_path_factory: pytest.TempPathFactory) -> Maker:
+    return Maker(tmp_path_factory.mktemp("maker"))
+
+
+@pytest.fixture(scope="module")
+def models(maker: Maker) -> Bundle:
+    return maker.pack(Kind.MODELS, NEXT, shipped_dir())
+
+
+@pytest.fixture(scope="module")
+def later(maker: Maker) -> Bundle:
+    return maker.pack(Kind.MODELS, LATER, shipped_dir())
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+@pytest.fixture
+def device(tmp_path: Path, maker: Maker, service: Service) -> Place:
+    return device_at(tmp_path / "device", maker.keyring, service=service)
+
+
+def told(device: Place) -> list[tuple[str, str]]:
+    return [(message.kind, message.text) for message in take(device.state)]
+
+
+def everything(device: Place) -> dict[str, bytes | str]:
+    """What lies on a device, to see that nothing was touched; without what it was told."""
+    return {
+        str(path): str(path.readlink()) if path.is_symlink() else path.read_bytes()
+        for folder in (device.parcels, device.software)
+        for path in sorted(folder.rglob("*"))
+        if (path.is_file() or path.is_symlink()) and path.name not in (".lock", "last.json")
+    }
+
+
+# -- keys ------------------------------------------------------------------------------------
+
+
+def test_certificates_count_from_1970_until_9999(maker: Maker) -> None:
+    for certificate in (maker.keyring, maker.certificate):
+        shown = subprocess.run(
+            ["openssl", "x509", "-in", str(certificate), "-noout", "-dates"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        assert "notBefore=Jan  1 00:00:00 1970 GMT" in shown
+        assert "notAfter=Dec 31 23:59:59 9999 GMT" in shown
+    for second in (0, 60 * 365 * 86400):  # 1970, and when Python's own 32 bits are over
+        subprocess.run(
+            [
+                "openssl",
+                "verify",
+                "-attime",
+                str(second),
+                "-CAfile",
+                str(maker.keyring),
+                str(maker.certificate),
+            ],
+            check=True,
+            capture_output=True,
+        )
+
+
+def test_keys_are_their_owners_alone_and_are_never_overwritten(tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    key, _ = make_keys(folder, "one")
+    authority = (folder / AUTHORITY_KEY).read_bytes()
+    for path in (key, folder / AUTHORITY_KEY):
+        assert path.stat().st_mode & 0o077 == 0
+    with pytest.raises(UsageError, match="is there already and stays"):
+        make_keys(folder, "one")
+    make_keys(folder, "two")
+    assert (folder / AUTHORITY_KEY).read_bytes() == authority
+    with pytest.raises(UsageError, match="letters, digits"):
+        make_keys(folder, "../three")
+
+
+# -- what is refused -------------------------------------------------------------------------
+
+
+def changed(bundle: Bundle, tmp_path: Path, name: str, change: str) -> Path:
+    content = bundle.path.read_bytes()
+    (payload,) = struct.unpack_from("<Q", content, 40)
+    padded = -(-payload // 4096) * 4096
+    content = {
+        "unsigned": content[:padded],
+        "cut in the files": content[: payload // 2],
+        "cut in the checksums": content[: padded + 2048],
+        "cut in the signature": content[:-200],
+        "without its last byte": content[:-1],
+        "empty": b"",
+        "something else": b"RIFF" + content[4:],
+        "signed, then changed": content[:9000] + b"x" + content[9001:],
+    }[change]
+    path = tmp_path / name
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("unsigned", "not signed; only signed bundles are taken"),
+        ("cut in the files", "cut short, [0-9]+ of at least [0-9]+ bytes"),
+        ("cut in the checksums", "cut short, or not signed"),
+        ("cut in the signature", "cut short, or not signed"),
+        ("without its last byte", "cut short, or not signed"),
+        ("empty", r"no bundle \(0 bytes"),
+        ("something else", "no bundle"),
+        ("signed, then changed", "cannot be unpacked .*corrupted"),
+    ],
+)
+def test_a_bundle_that_is_not_whole_is_refused(
+    models: Bundle, device: Place, tmp_path: Path, change: str, why: str
+) -> None:
+    path = changed(models, tmp_path, "odd.sostenuto", change)
+    before = everything(device)
+    with pytest.raises(InputError, match=f"odd.sostenuto: {why}.*get it again"):
+        apply(str(path), device)
+    assert everything(device) == before
+    ((kind, text),) = told(device)
+    assert kind == EventKind.UPDATE_REFUSED
+    outcome = last(device)
+    assert outcome is not None
+    assert (outcome.result, outcome.text) == (Result.REFUSED, text)
+
+
+def test_a_bundle_signed_by_another_key_is_refused(device: Place, tmp_path: Path) -> None:
+    stranger = Maker(tmp_path / "stranger").pack(Kind.MODELS, NEXT, shipped_dir())
+    with pytest.raises(InputError, match="signed by a key that this device does not believe"):
+        apply(str(stranger.path), device)
+
+
+def test_a_device_without_a_key_ring_believes_nobody(models: Bundle, tmp_path: Path) -> None:
+    device = device_at(tmp_path / "device", tmp_path / "none.pem")
+    with pytest.raises(InputError, match=r"believes no key yet \(.*none.pem is missing\)"):
+        apply(str(models.path), device)
+
+
+def test_a_signed_bundle_of_somebody_elses_is_no_update(maker: Maker, tmp_path: Path) -> None:
+    folder, bundle = tmp_path / "content", tmp_path / "foreign.raucb"
+    folder.mkdir()
+    (folder / "file").write_bytes(os.urandom(20_000))
+    (folder / "manifest.raucm").write_text(
+        "[update]\ncompatible=sostenuto\nversion=1\n\n[bundle]\nformat=verity\n"
+    )
+    subprocess.run(
+        [
+            "rauc",
+            "--cert",
+            str(maker.certificate),
+            "--key",
+            str(maker.key),
+            "--keyring",
+            str(maker.keyring),
+            "bundle",
+            str(folder),
+            str(bundle),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    with pytest.raises(InputError, match="signed, but no update of Sostenuto"):
+        read_bundle(bundle, maker.keyring)
+
+
+def test_a_bundle_for_another_board_is_refused(maker: Maker, device: Place) -> None:
+    other = maker.pack(Kind.MODELS, NEXT, shipped_dir(), board="sostenuto-organ", name="organ")
+    with pytest.raises(InputError, match="made for sostenuto-organ; this device is sostenuto-deb"):
+        apply(str(other.path), device)
+
+
+def test_an_older_version_needs_consent(models: Bundle, later: Bundle, device: Place) -> None:
+    assert apply(str(later.path), device).result is Result.COMMITTED
+    with pytest.raises(InputError, match=f"models {NEXT}, older than {LATER}.*--allow-downgrade"):
+        apply(str(models.path), device)
+    assert device.version_of(Kind.MODELS) == LATER
+    assert apply(str(models.path), device, allow_downgrade=True).result is Result.COMMITTED
+    assert device.version_of(Kind.MODELS) == NEXT
+
+
+def test_models_for_newer_software_are_refused(maker: Maker, device: Place) -> None:
+    bundle = maker.pack(Kind.MODELS, "99.0.1", shipped_dir(), needs="99.0", name="future")
+    with pytest.raises(InputError, match=f"needs software 99.0 or newer; this device has {OURS}"):
+        apply(str(bundle.path), device)
+
+
+def test_a_parcel_that_would_not_be_used_is_refused(maker: Maker, device: Place) -> None:
+    bundle = maker.pack(Kind.MODELS, OURS, shipped_dir())
+    with pytest.raises(InputError, match=f"would not be used.*pack it as {OURS}.1 or newer"):
+        apply(str(bundle.path), device)
+
+
+def test_a_bundle_larger_than_the_disk_is_refused(
+    models: Bundle, device: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = models.label.unpacked_bytes + models.path.stat().st_size + SPARE_BYTES
+    monkeypatch.setattr(Place, "free_bytes", lambda *_: needed - 1)
+    with pytest.raises(
+        InputError, match=f"needs {needed:,} bytes of room.*{needed - 1:,} are free"
+    ):
+        apply(str(models.path), device)
+    monkeypatch.setattr(Place, "free_bytes", lambda *_: needed)
+    fits(models, device)
+
+
+def test_kinds_that_a_device_has_no_place_for_are_refused(maker: Maker, tmp_path: Path) -> None:
+    debian = device_at(tmp_path / "debian", maker.keyring)
+    card = device_at(
+        tmp_path / "card", maker.keyring, slots="[system]\ncompatible=sostenuto-card\n"
+    )
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("boot.img", "rootfs.img"):
+        (images / name).write_bytes(os.urandom(8192))
+    whole = maker.pack(Kind.SYSTEM, "9.0", images, board=debian.boards[-1])
+    with pytest.raises(InputError, match="a whole system, and this device has no slots"):
+        apply(str(whole.path), debian)
+    alone = maker.pack(
+        Kind.SOFTWARE, "9.0", wheels_of(tmp_path / "w", "9.0"), board="sostenuto-card"
+    )
+    with pytest.raises(InputError, match="here it is part of the system"):
+        apply(str(alone.path), card)
+
+
+def test_only_one_update_at_a_time_and_only_in_a_folder_of_ones_own(
+    models: Bundle, device: Place, tmp_path: Path
+) -> None:
+    with device.alone(), pytest.raises(DeviceError, match="another update is under way"):
+        apply(str(models.path), device)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    shutil.rmtree(device.parcels)
+    device.parcels.symlink_to(foreign)
+    with pytest.raises(DeviceError, match="is a link"):
+        apply(str(models.path), device)
+    assert not list(foreign.iterdir())
+
+
+# -- parcels ---------------------------------------------------------------------------------
+
+
+def test_models_that_hear_are_in_force_and_told(
+    models: Bundle, device: Place, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = apply(str(models.path), device)
+    assert (outcome.result, outcome.before) == (Result.COMMITTED, OURS)
+    assert service.restarts == 1
+    assert told(device) == [
+        (EventKind.UPDATE_COMMITTED, f"models {NEXT} is in force, after {OURS}")
+    ]
+    monkeypatch.setenv(PARCELS_VARIABLE, str(device.parcels))
+    assert models_dir() == device.parcels / "models" / NEXT
+    for path in shipped_dir().glob("*.tflite"):
+        assert (models_dir() / path.name).read_bytes() == path.read_bytes()
+    assert apply(str(models.path), device).result is Result.ALREADY
+    assert service.restarts == 1
+
+
+@pytest.mark.slow
+def test_the_ear_itself_judges_new_models(maker: Maker, tmp_path: Path) -> None:
+    device = device_at(tmp_path / "device", maker.keyring, self_test=())
+    deaf = tmp_path / "deaf"
+    deaf.mkdir()
+    for path in shipped_dir().glob(f"{DEFAULT_MODEL}.*"):
+        shutil.copy(path, deaf)
+    tflite, described = deaf / f"{DEFAULT_MODEL}.tflite", deaf / f"{DEFAULT_MODEL}.json"
+    weights = bytearray(tflite.read_bytes())
+    for at in range(40_000, 140_000, 7):
+        weights[at] ^= 0x55
+    tflite.write_bytes(weights)
+    manifest = msgspec.json.decode(described.read_bytes())
+    manifest["sha256"] = hashlib.sha256(weights).hexdigest()
+    described.write_bytes(msgspec.json.encode(manifest))
+    bundle = maker.pack(Kind.MODELS, NEXT, deaf, name="deaf.sostenuto")
+    with pytest.raises(InputError, match=f"with it, the self-test failed: .*{OURS} stays in force"):
+        apply(str(bundle.path), device)
+    assert device.version_of(Kind.MODELS) == OURS
+    assert not [p for p in (device.parcels / "models").iterdir() if p.is_dir()]
+
+
+def test_models_that_do_not_hear_change_nothing(
+    models: Bundle, later: Bundle, maker: Maker, tmp_path: Path, service: Service
+) -> None:
+    device = device_at(tmp_path / "device", maker.keyring, service=service)
+    apply(str(models.path), device)
+    told(device)
+    deaf = device_at(tmp_path / "device", maker.keyring, self_test=("false",), service=service)
+    before = everything(device)
+    with pytest.raises(InputError, match=f"models {LATER}: with it, the self-test failed"):
+        apply(str(later.path), deaf)
+    assert everything(device) == before
+    assert service.restarts == 1
+    assert [kind for kind, _ in told(device)] == [EventKind.UPDATE_REFUSED]
+
+
+def test_models_with_which_the_service_does_not_start_go_back(
+    models: Bundle, later: Bundle, device: Place, service: Service
+) -> None:
+    apply(str(models.path), device)
+    told(device)
+    service.answers = [False]
+    outcome = apply(str(later.path), device)
+    assert outcome.result is Result.ROLLED_BACK
+    assert not outcome.good
+    assert device.version_of(Kind.MODELS) == NEXT
+    assert service.restarts == 3
+    assert [kind for kind, _ in told(device)] == [EventKind.UPDATE_ROLLED_BACK]
+
+
+def test_going_back_leads_to_the_parcel_before_and_then_to_the_softwares_own(
+    models: Bundle, later: Bundle, device: Place
+) -> None:
+    apply(str(models.path), device)
+    apply(str(later.path), device)
+    assert roll_back(None, device).version == NEXT
+    assert device.version_of(Kind.MODELS) == NEXT
+    assert roll_back(Kind.MODELS, device).version == OURS
+    assert device.version_of(Kind.MODELS) == OURS
+    with pytest.raises(UsageError, match="no models were ever updated here"):
+        roll_back(Kind.MODELS, device)
+
+
+def test_only_two_parcels_are_kept(maker: Maker, device: Place) -> None:
+    for number in range(1, 5):
+        bundle = maker.pack(Kind.MODELS, f"{OURS}.{number}", shipped_dir())
+        apply(str(bundle.path), device)
+    apply(str(maker.pack(Kind.MODELS, f"{OURS}.5", shipped_dir()).path), device)
+    names = sorted(p.name for p in (device.parcels / "models").iterdir())
+    assert names == [f"{OURS}.3", f"{OURS}.4", f"{OURS}.5", "current", "previous"]
+
+
+def test_a_parcel_that_the_card_damaged_is_laid_anew(models: Bundle, device: Place) -> None:
+    apply(str(models.path), device)
+    weights = device.parcels / "models" / NEXT / "compressed.tflite"
+    weights.write_bytes(b"\0" * 1000)
+    assert apply(str(models.path), device).result is Result.COMMITTED
+    assert weights.read_bytes() == (shipped_dir() / "compressed.tflite").read_bytes()
+
+
+def test_another_content_needs_another_version(
+    models: Bundle, maker: Maker, device: Place, tmp_path: Path
+) -> None:
+    apply(str(models.path), device)
+    folder = tmp_path / "other"
+    folder.mkdir()
+    for path in shipped_dir().glob(f"{DEFAULT_MODEL}.*"):
+        shutil.copy(path, folder)
+    (folder / f"{DEFAULT_MODEL}.md").write_text("other words")
+    bundle = maker.pack(Kind.MODELS, NEXT, folder, name="other.sostenuto")
+    with pytest.raises(InputError, match=r"another models .* is in force already"):
+        apply(str(bundle.path), device)
+
+
+def test_a_catalogue_comes_the_same_way(
+    maker: Maker, device: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edge.matching import Catalogue, default_catalogue_dir
+
+    bundle = maker.pack(Kind.CATALOG, NEXT, shipped_dir() / "catalogue")
+    assert apply(str(bundle.path), device).result is Result.COMMITTED
+    monkeypatch.setenv(PARCELS_VARIABLE, str(device.parcels))
+    assert default_catalogue_dir() == device.parcels / "catalog" / NEXT
+    assert len(Catalogue.open(default_catalogue_dir())) > 0
+
+
+# -- from the network and from a stick -------------------------------------------------------
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves a folder; of ``/short/…`` it says more bytes than it sends."""
+
+    def do_GET(self) -> None:
+        if not self.path.startswith("/short/"):
+            super().do_GET()
+            return
+        content = (Path(self.directory) / self.path.removeprefix("/short/")).read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(maker: Maker) -> Iterator[str]:
+    serving = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(maker.folder)))
+    thread = threading.Thread(target=serving.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{serving.server_address[1]}"
+    serving.shutdown()
+    serving.server_close()
+    thread.join()
+
+
+def test_a_bundle_comes_over_the_network(models: Bundle, device: Place, server: str) -> None:
+    came: list[int] = []
+    url = f"{server}/{models.path.name}"
+    assert apply(url, device, told=lambda n, _: came.append(n)).result is Result.COMMITTED
+    assert came[-1] == models.path.stat().st_size
+    assert not (device.parcels / ".fetched").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("none.sostenuto", "404"),
+        ("short/{bundle}", "cut short, [0-9,]+ of [0-9,]+ bytes came"),
+    ],
+)
+def test_what_does_not_come_whole_is_refused(
+    models: Bundle, device: Place, server: str, address: str, why: str
+) -> None:
+    before = everything(device)
+    with pytest.raises(InputError, match=why):
+        apply(f"{server}/{address.format(bundle=models.path.name)}", device)
+    assert everything(device) == before
+
+
+def test_of_a_stick_the_newest_that_fits_is_applied_and_the_rest_refused(
+    models: Bundle, later: Bundle, device: Place, tmp_path: Path
+) -> None:
+    stick = tmp_path / "stick"
+    (stick / "below").mkdir(parents=True)
+    shutil.copy(models.path, stick / "a.sostenuto")
+    shutil.copy(later.path, stick / "b.raucb")
+    shutil.copy(models.path, stick / "holiday.jpg")
+    shutil.copy(models.path, stick / "below" / "c.sostenuto")
+    changed(models, stick, "d.sostenuto", "unsigned")
+    outcomes = apply_from(stick, device)
+    assert [(o.result, o.version) for o in outcomes] == [
+        (Result.REFUSED, None),
+        (Result.COMMITTED, LATER),
+    ]
+    assert [kind for kind, _ in told(device)] == [
+        EventKind.UPDATE_REFUSED,
+        EventKind.UPDATE_COMMITTED,
+    ]
+    (stick / "d.sostenuto").unlink()
+    assert apply_from(stick, device) == [], "a stick may stay in the device"
+
+
+def test_a_stick_with_an_older_version_changes_nothing(
+    models: Bundle, later: Bundle, device: Place, tmp_path: Path
+) -> None:
+    apply(str(later.path), device)
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    shutil.copy(models.path, stick)
+    (outcome,) = apply_from(stick, device)
+    assert outcome.result is Result.REFUSED
+    assert "older than" in outcome.text
+    assert device.version_of(Kind.MODELS) == LATER
+
+
+def test_a_partition_belongs_to_its_disk(tmp_path: Path) -> None:
+    disk = tmp_path / "devices" / "usb" / "sda"
+    (disk / "sda1").mkdir(parents=True)
+    (disk / "sda1" / "partition").write_text("1")
+    names = tmp_path / "class" / "block"
+    names.mkdir(parents=True)
+    (names / "sda").symlink_to(disk)
+    (names / "sda1").symlink_to(disk / "sda1")
+    assert disk_of(Path("/dev/sda1"), tmp_path) == disk_of(Path("/dev/sda"), tmp_path) == "sda"
+
+
+# -- software --------------------------------------------------------------------------------
+
+
+def software(
+    maker: Maker, tmp_path: Path, device: Place, version: str, *, hears: bool = True
+) -> Bundle:
+    wheels = wheels_of(tmp_path / f"wheels-{version}", version, hears=hears)
+    return maker.pack(
+        Kind.SOFTWARE, version, wheels, board=device.boards[-1], name=f"s-{version}-{hears}"
+    )
+
+
+@pytest.fixture
+def debian(tmp_path: Path, maker: Maker, service: Service) -> Place:
+    """A device with software in use, whose self-tests are those of the software itself."""
+    place = device_at(tmp_path / "debian", maker.keyring, service=service, self_test=())
+    install_software(place, "1.0")
+    return place
+
+
+@pytest.mark.slow
+def test_software_is_laid_out_proves_itself_and_is_in_force(
+    maker: Maker, tmp_path: Path, debian: Place, service: Service
+) -> None:
+    bundle = software(maker, tmp_path, debian, "1.1")
+    outcome = apply(str(bundle.path), debian)
+    assert (outcome.result, outcome.version, outcome.before) == (Result.COMMITTED, "1.1", "1.0")
+    links = {
+        name: pointed_at(debian.software / name) for name in ("current", "settled", "previous")
+    }
+    assert links == {"current": "1.1", "settled": "1.1", "previous": "1.0"}
+    assert service.restarts == 1
+    ran = subprocess.run([debian.software / "current" / "bin" / "sostenuto-device"], check=False)
+    assert ran.returncode == 0
+    assert apply(str(bundle.path), debian).result is Result.ALREADY
+    assert told(debian) == [(EventKind.UPDATE_COMMITTED, "software 1.1 is in force, after 1.0")]
+    assert roll_back(Kind.SOFTWARE, debian).version == "1.0"
+    assert pointed_at(debian.software / "current") == "1.0"
+    assert pointed_at(debian.software / "previous") == "1.1"
+
+
+@pytest.mark.slow
+def test_software_that_does_not_hear_is_never_started(
+    maker: Maker, tmp_path: Path, debian: Place, service: Service
+) -> None:
+    before = everything(debian)
+    with pytest.raises(InputError, match=r"software 1\.2: the self-test failed.*1\.0 stays"):
+        apply(str(software(maker, tmp_path, debian, "1.2", hears=False).path), debian)
+    assert everything(debian) == before
+    assert service.restarts == 0
+
+
+@pytest.mark.slow
+def test_software_without_its_wheels_is_refused(
+    maker: Maker, tmp_path: Path, debian: Place
+) -> None:
+    wheels = wheels_of(tmp_path / "wheels", "1.3")
+    wheel = next(wheels.glob("*.whl"))
+    with zipfile.ZipFile(wheel) as old:
+        inside = {name: old.read(name) for name in old.namelist()}
+    inside["sostenuto-1.3.dist-info/METADATA"] += b"Requires-Dist: usearch>=99\n"
+    with zipfile.ZipFile(wheel, "w") as new:
+        for name, content in inside.items():
+            new.writestr(name, content)
+    bundle = maker.pack(Kind.SOFTWARE, "1.3", wheels, board=debian.boards[-1])
+    with pytest.raises(InputError, match=r"cannot be laid out here: .*usearch.*every wheel"):
+        apply(str(bundle.path), debian)
+    assert pointed_at(debian.software / "current") == "1.0"
+
+
+def on_trial(place: Place, version: str, *, hears: bool = True, starts: int = 0) -> None:
+    lay_software(place, version, hears=hears)
+    turn(place.software / "settled", "1.0")
+    mark(Trial(Kind.SOFTWARE, version, version, "1.0", starts), place)
+    turn(place.software / "current", version)
+
+
+def ended(place: Place) -> tuple[Result, str | None]:
+    outcome = settle(place)
+    assert isinstance(outcome, Outcome)
+    assert trial_of(place) is None
+    return outcome.result, pointed_at(place.software / "current")
+
+
+def test_software_on_trial_settles_at_the_next_start(debian: Place) -> None:
+    on_trial(debian, "1.1")
+    assert ended(debian) == (Result.COMMITTED, "1.1")
+    assert settle(debian) is None
+
+
+def test_software_that_was_not_ready_goes_back(debian: Place, service: Service) -> None:
+    on_trial(debian, "1.1")
+    service.answers = [False]
+    assert ended(debian) == (Result.ROLLED_BACK, "1.0")
+    assert service.restarts == 1
+    ((kind, text),) = told(debian)
+    assert (kind, text) == (
+        EventKind.UPDATE_ROLLED_BACK,
+        "software 1.1: was not ready in time; back to 1.0",
+    )
+
+
+def test_software_that_does_not_hear_any_more_goes_back(debian: Place) -> None:
+    on_trial(debian, "1.1", hears=False)
+    assert ended(debian) == (Result.ROLLED_BACK, "1.0")
+
+
+def test_two_starts_without_settling_lead_back(debian: Place) -> None:
+    on_trial(debian, "1.1", starts=2)
+    assert ended(debian) == (Result.ROLLED_BACK, "1.0")
+
+
+def test_each_start_is_counted_before_anything_can_hang(
+    debian: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_trial(debian, "1.1")
+
+    def hang(_self: Service) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Service, "ready", hang)
+    for starts in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            settle(debian)
+        trial = trial_of(debian)
+        assert trial is not None
+        assert trial.starts == starts
+    monkeypatch.undo()
+    assert ended(debian) == (Result.ROLLED_BACK, "1.0")
+
+
+@pytest.mark.parametrize(
+    ("current", "settled", "starts", "result"),
+    [
+        ("1.0", "1.0", 0, Result.ROLLED_BACK),  # cut before the link was turned
+        ("1.1", "1.1", 1, Result.COMMITTED),  # cut after it had settled
+        ("1.0", "1.0", 2, Result.ROLLED_BACK),  # cut after it had gone back
+    ],
+)
+def test_a_judgement_that_was_cut_off_is_finished(
+    debian: Place, current: str, settled: str, starts: int, result: Result
+) -> None:
+    on_trial(debian, "1.1", starts=starts)
+    turn(debian.software / "current", current)
+    turn(debian.software / "settled", settled)
+    assert ended(debian) == (result, current)
+
+
+def test_the_next_update_judges_what_was_left_on_trial(
+    models: Bundle, debian: Place, service: Service, maker: Maker
+) -> None:
+    on_trial(debian, "1.1")
+    service.answers = [False, False]
+    with pytest.raises(InputError, match=f"models {NEXT}.*older"):
+        apply(str(models.path), debian)
+    assert pointed_at(debian.software / "current") == "1.0"
+    assert [kind for kind, _ in told(debian)] == [
+        EventKind.UPDATE_ROLLED_BACK,
+        EventKind.UPDATE_REFUSED,
+    ]
+
+
+# -- a whole system --------------------------------------------------------------------------
+
+RAUC = """#!{python}
+import json, os, sys
+path = os.environ["RAUC_OF_A_TEST"]
+words = sys.argv[1:]
+with open(path, "a") as file: file.write(" ".join(words) + "\\n")
+if words[0].startswith("--"): os.execv("{rauc}", ["rauc", *words])
+if words[:2] == ["status", "--output-format=json"]:
+    print(json.dumps({{"slots": [
+        {{"rootfs.0": {{"bootname": "A", "boot_status": "good"}}}}, {{"boot.0": {{}}}},
+        {{"rootfs.1": {{"bootname": "B", "boot_status": os.environ.get("B", "bad")}}}}]}}))
+"""
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """RAUC where there are no slots to write: verifying is its own, the rest is noted down."""
+    real = shutil.which("rauc")
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for name, text in (
+        ("rauc", RAUC.format(python=sys.executable, rauc=real)),
+        ("grub-editenv", '#!/bin/sh\necho "grub-editenv $*" >>"$RAUC_OF_A_TEST"\n'),
+    ):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("RAUC_OF_A_TEST", str(tmp_path / "asked"))
+    return tmp_path / "asked"
+
+
+def words(asked: Path) -> list[str]:
+    lines = asked.read_text().splitlines() if asked.exists() else []
+    asked.unlink(missing_ok=True)
+    return [line for line in lines if not line.startswith("--")]
+
+
+def card(
+    tmp_path: Path, maker: Maker, service: Service, board: str, *, hears: bool = True
+) -> Place:
+    conf = system_conf(board, "1234abcd")
+    for number, name in (("02", "b0"), ("03", "b1"), ("05", "r0"), ("06", "r1")):
+        (tmp_path / name).write_bytes(b"\0" * 16384)
+        conf = conf.replace(f"/dev/disk/by-partuuid/1234abcd-{number}", str(tmp_path / name))
+    place = device_at(
+        tmp_path / "card",
+        maker.keyring,
+        self_test=("true" if hears else "false",),
+        service=service,
+        slots=conf,
+    )
+    place.os_release.write_text('NAME="Sostenuto"\nIMAGE_VERSION="1.0"\n')
+    place.kernel_arguments.write_text("root=/dev/x ro rauc.slot=A quiet\n")
+    return place
+
+
+def whole_system(
+    maker: Maker, tmp_path: Path, version: str, board: str, size: int = 16384
+) -> Bundle:
+    images = tmp_path / "images"
+    images.mkdir(exist_ok=True)
+    (images / "boot.img").write_bytes(os.urandom(8192))
+    (images / "rootfs.img").write_bytes(os.urandom(size))
+    return maker.pack(Kind.SYSTEM, version, images, board=board, name=f"system-{size}.raucb")
+
+
+BOARDS = ("sostenuto-generic-arm64", "sostenuto-raspberrypi-arm64")
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_a_system_is_written_tried_and_settles(
+    maker: Maker, tmp_path: Path, service: Service, asked: Path, board: str
+) -> None:
+    device = card(tmp_path, maker, service, board)
+    bundle = whole_system(maker, tmp_path, "1.1", board)
+    assert apply(str(bundle.path), device).result is Result.ON_TRIAL
+    assert words(asked) == [f"install {bundle.path}"]
+    raspberrypi = "raspberrypi" in board
+    assert service.reboots == [raspberrypi]
+    assert told(device) == []
+    device.kernel_arguments.write_text("rauc.slot=B\n")
+    outcome = settle(device)
+    assert outcome is not None
+    assert outcome.result is Result.COMMITTED
+    grub = [] if raspberrypi else ["grub-editenv /boot/card/grub/grubenv set SETTLED=B"]
+    assert words(asked) == [*grub, "status mark-good booted"]
+    assert [kind for kind, _ in told(device)] == [EventKind.UPDATE_COMMITTED]
+    assert settle(device) is None
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_a_system_that_does_not_hear_is_left_and_told_of_by_the_old_one(
+    maker: Maker, tmp_path: Path, service: Service, asked: Path, board: str
+) -> None:
+    device = card(tmp_path, maker, service, board, hears=False)
+    apply(str(whole_system(maker, tmp_path, "1.1", board).path), device)
+    words(asked)
+    device.kernel_arguments.write_text("rauc.slot=B\n")
+    settle(device)
+    assert words(asked) == ["status mark-bad booted"]
+    assert service.reboots == ["raspberrypi" in board, False]
+    assert told(device) == []
+    device.kernel_arguments.write_text("rauc.slot=A\n")
+    outcome = settle(device)
+    assert outcome is not None
+    assert outcome.result is Result.ROLLED_BACK
+    assert [kind for kind, _ in told(device)] == [EventKind.UPDATE_ROLLED_BACK]
+    assert settle(device) is None
+
+
+def test_a_system_that_cannot_be_left_does_not_start_again_for_ever(
+    maker: Maker, tmp_path: Path, service: Service, asked: Path
+) -> None:
+    device = card(tmp_path, maker, service, BOARDS[0], hears=False)
+    mark(Trial(Kind.SYSTEM, "1.1", "B", "1.0"), device)
+    device.kernel_arguments.write_text("rauc.slot=B\n")
+    for _ in range(5):
+        settle(device)
+    assert len(service.reboots) == 3
+
+
+def test_a_system_larger_than_its_slot_is_refused(
+    maker: Maker, tmp_path: Path, service: Service, asked: Path
+) -> None:
+    device = card(tmp_path, maker, service, BOARDS[0])
+    bundle = whole_system(maker, tmp_path, "1.1", BOARDS[0], size=16385)
+    with pytest.raises(InputError, match="its rootfs has 16,385 bytes, the slot 16,384"):
+        apply(str(bundle.path), device)
+    assert words(asked) == []
+
+
+def test_a_system_that_is_older_or_for_another_board_is_refused(
+    maker: Maker, tmp_path: Path, service: Service, asked: Path
+) -> None:
+    device = card(tmp_path, maker, service, BOARDS[0])
+    with pytest.raises(InputError, match=r"system 0\.9, older than 1\.0"):
+        apply(str(whole_system(maker, tmp_path, "0.9", BOARDS[0]).path), device)
+    with pytest.raises(InputError, match=f"made for {BOARDS[1]}; this device is {BOARDS[0]}"):
+        apply(str(whole_system(maker, tmp_path, "1.1", BOARDS[1]).path), device)
+    assert words(asked) == []
+
+
+def test_going_back_a_whole_system_is_a_trial_of_the_other_slot(
+    maker: Maker, tmp_path: Path, service: Service, asked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = card(tmp_path, maker, service, BOARDS[1])
+    with pytest.raises(UsageError, match="slot B holds no system that is known to be good"):
+        roll_back(Kind.SYSTEM, device)
+    monkeypatch.setenv("B", "good")
+    assert roll_back(Kind.SYSTEM, device).result is Result.ON_TRIAL
+    assert words(asked)[-1] == "status mark-active other"
+    assert service.reboots == [True]
+
+
+def test_a_system_needs_to_know_which_slot_runs(
+    maker: Maker, tmp_path: Path, service: Service, asked: Path
+) -> None:
+    device = card(tmp_path, maker, service, BOARDS[0])
+    device.kernel_arguments.write_text("quiet\n")
+    with pytest.raises(DeviceError, match=r"names no rauc\.slot=A or B"):
+        apply(str(whole_system(maker, tmp_path, "1.1", BOARDS[0]).path), device)
+    assert system.OTHER == {"A": "B", "B": "A"}
