@@ -14,6 +14,7 @@ from device.service.install import (
     BROKER,
     PASSWORD,
     SETTINGS,
+    TRIAL,
     UNITS,
     USER,
     BrokerAccounts,
@@ -30,7 +31,10 @@ from device.service.place import Account, File, Folder, Link, Place, SetupError,
 from device.service.software import (
     CURRENT,
     MARK,
+    PREVIOUS,
+    SETTLED,
     SOFTWARE,
+    InUse,
     NothingElse,
     environment_of,
     sha256,
@@ -167,14 +171,30 @@ def test_an_environment_that_was_begun_and_not_finished_is_none(
     assert environment.lacking(place) is not None
 
 
-def test_only_the_software_in_use_is_kept(place: Place, tmp_path: Path) -> None:
+def test_what_is_installed_is_in_use_and_what_was_before_can_be_gone_back_to(
+    place: Place, tmp_path: Path
+) -> None:
     wheel = make_wheel(tmp_path / "a", "one")
-    for name in ("1.2.2", "1.2.3"):
+    for name in ("1.2.1", "1.2.2", "1.2.3"):
         finished(place, name, wheel)
-    steps = (Link(CURRENT, "1.2.3"), NothingElse("1.2.3"))
-    assert apply(steps, place)[-1] == "without 1.2.2"
-    assert sorted(p.name for p in place.at(SOFTWARE).iterdir()) == ["1.2.3", "current"]
-    assert apply(steps, place) == []
+        place.at(SETTLED).unlink(missing_ok=True)
+        place.at(SETTLED).symlink_to("1.2.1")
+        last = apply((InUse(name), NothingElse()), place)
+        assert last[0] == f"link {CURRENT} -> {name}"
+        assert apply((InUse(name), NothingElse()), place) == []
+    links = {link: str(place.at(link).readlink()) for link in (CURRENT, SETTLED, PREVIOUS)}
+    assert links == {CURRENT: "1.2.3", SETTLED: "1.2.3", PREVIOUS: "1.2.2"}
+    assert last[-1] == "without 1.2.1"
+    folders = [p.name for p in place.at(SOFTWARE).iterdir() if not p.is_symlink()]
+    assert sorted(folders) == ["1.2.2", "1.2.3"]
+
+
+def test_while_an_update_is_on_trial_nothing_is_installed(place: Place) -> None:
+    trial = place.at(TRIAL)
+    trial.parent.mkdir(parents=True)
+    trial.write_text("{}")
+    with pytest.raises(UsageError, match="an update is on trial"):
+        install(Wish(), Live(place.root), tell=lambda _: None)
 
 
 @pytest.mark.parametrize("name", ["sostenuto.whl", "numpy-2.4.6-py3-none-any.whl", "nothing"])

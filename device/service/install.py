@@ -41,11 +41,14 @@ from device.service.software import (
     CURRENT,
     SOFTWARE,
     Environment,
+    InUse,
     NothingElse,
     build_wheel,
     clone,
     environment_of,
 )
+from device.update.units import PACKAGES as UPDATE_PACKAGES
+from device.update.units import update_steps
 from edge.errors import UsageError
 from edge.messages import check_device_name
 from edge.publish.address import BrokerAddress, default_device_name
@@ -64,6 +67,9 @@ PACKAGES = ("python3-pyaudio", "python3-rtmidi", "python3-venv")
 """What comes from Debian: PyAudio and rtmidi have no wheels for every processor and Python."""
 
 BROKER_PACKAGES = ("mosquitto", "openssl")
+
+TRIAL = f"{STATE}/parcels/trial.json"
+"""There while an update has still to prove itself (`device.update.outcome`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,14 +222,15 @@ def system_steps(*, own_broker: bool = True) -> tuple[Step, ...]:
     )
 
 
-def package_steps(*, own_broker: bool = True) -> tuple[Step, ...]:
+def package_steps(*, own_broker: bool = True) -> tuple[Packages]:
     """What is Debian's; after `system_steps`, so that mosquitto does not start as it is shipped."""
-    return (Packages((*PACKAGES, *(BROKER_PACKAGES if own_broker else ()))),)
+    broker = BROKER_PACKAGES if own_broker else ()
+    return (Packages((*PACKAGES, *UPDATE_PACKAGES, *broker)),)
 
 
 def software_steps(environment: Environment) -> tuple[Step, ...]:
     """One version of the software, in use."""
-    return (environment, Link(CURRENT, environment.name), NothingElse(environment.name))
+    return (environment, InUse(environment.name), NothingElse())
 
 
 def piano_steps(
@@ -250,6 +257,11 @@ def install(wish: Wish, place: Place, *, dry_run: bool = False, tell: Tell) -> l
 
     On a root file system in a folder nothing of one piano alone is made, and nothing started.
     """
+    if place.at(TRIAL).exists():
+        raise UsageError(
+            "an update is on trial here: wait until `sostenuto-device update status` "
+            "says how it ended"
+        )
     steps: tuple[Step, ...] = ()
     own_broker = wish.broker is None
     if place.live:
@@ -259,7 +271,11 @@ def install(wish: Wish, place: Place, *, dry_run: bool = False, tell: Tell) -> l
         _check_broker(place, own_broker=own_broker, url=wish.broker)
         broker = None if own_broker else wish.broker or str(kept.get("broker"))
         steps = piano_steps(device, broker=broker, mic=wish.mic)
-    system = (*system_steps(own_broker=own_broker), *package_steps(own_broker=own_broker))
+    system = (
+        *system_steps(own_broker=own_broker),
+        *update_steps(),
+        *package_steps(own_broker=own_broker),
+    )
     with _environment(wish, place) as environment:
         software = () if environment is None else software_steps(environment)
         changed = apply((*system, *software, *steps), place, dry_run=dry_run, tell=tell)
@@ -273,7 +289,8 @@ def uninstall(
 ) -> list[str]:
     """Take everything away, or all but settings, record, accounts and their user."""
     data: tuple[Step, ...] = (Account(USER, STATE), Folder(STATE, USER, 0o750), Folder(BROKER))
-    rest = tuple(step for step in (*system_steps(), *package_steps()) if step not in data)
+    all_steps = (*system_steps(), *update_steps(), *package_steps())
+    rest = tuple(step for step in all_steps if step not in data)
     steps = rest if keep_data else (*data, *rest)
     live = place.live and _systemd_runs() and place.at(f"{UNITS}/{SERVICE}").exists()
     if live and not dry_run:

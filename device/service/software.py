@@ -17,11 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from device.service.place import Place, SetupError
+from device.service.place import Link, Place, SetupError
 from edge.errors import UsageError
 
 SOFTWARE = "/opt/sostenuto/software"
 CURRENT = f"{SOFTWARE}/current"
+SETTLED = f"{SOFTWARE}/settled"
+PREVIOUS = f"{SOFTWARE}/previous"
 MARK = ".wheel-sha256"
 PYTHON = "/usr/bin/python3"
 
@@ -79,15 +81,48 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True)
-class NothingElse:
-    """Only ``name`` is kept: what was begun, and what was in use before, goes."""
+class InUse:
+    """``current`` points to ``name``; what it pointed to before can be gone back to.
+
+    What a person installs is not on trial, so it counts as settled where an update has left a word
+    on that (`device.update.software`).
+    """
 
     name: str
+
+    def lacking(self, place: Place) -> str | None:
+        """Whether it is in use."""
+        return Link(CURRENT, self.name).lacking(place)
+
+    def make(self, place: Place) -> None:
+        """First the way back, then the turn."""
+        before = place.at(CURRENT)
+        if before.is_symlink():
+            Link(PREVIOUS, str(before.readlink())).make(place)
+        if place.at(SETTLED).is_symlink():
+            Link(SETTLED, self.name).make(place)
+        Link(CURRENT, self.name).make(place)
+
+    def remains(self, place: Place) -> str | None:
+        """The links, with the folder they lie in."""
+
+    def remove(self, place: Place) -> None:
+        """The links go with the folder they lie in."""
+
+
+@dataclass(frozen=True, slots=True)
+class NothingElse:
+    """Of all environments those are kept that a link points to."""
 
     def _others(self, place: Place) -> list[Path]:
         software = place.at(SOFTWARE)
         found = sorted(software.iterdir()) if software.is_dir() else []
-        return [each for each in found if not each.is_symlink() and each.name != self.name]
+        kept = {str(each.readlink()) for each in found if each.is_symlink()}
+        return [
+            each
+            for each in found
+            if each.is_dir() and not each.is_symlink() and each.name not in kept
+        ]
 
     def lacking(self, place: Place) -> str | None:
         """Whether there are others."""

@@ -29,13 +29,14 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from device.service.install import package_steps
 from edge.errors import DeviceError, SostenutoError
 from edge.resources import demo_recording
 
 CACHE = Path(".cache/service")
-PACKAGES = (
-    "systemd,systemd-sysv,dbus,udev,passwd,procps,ca-certificates,python3,python3-venv,"
-    "python3-pyaudio,python3-rtmidi,libasound2-plugins,mosquitto,openssl"
+SYSTEM = (
+    *("systemd", "systemd-sysv", "dbus", "udev", "passwd", "procps", "ca-certificates"),
+    *("python3", "libasound2-plugins"),
 )
 DEVICE = "parlour"
 UNIT = "sostenuto.service"
@@ -61,7 +62,8 @@ class Microphone:
     """PulseAudio with a pipe for a source, which hears the demo over and over."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)  # a pipe left over looks like a new one
+        folder.mkdir(parents=True)
         folder.chmod(0o755)
         self._folder = folder
         samples, self._rate_hz = soundfile.read(demo_recording(), dtype="int16")
@@ -349,7 +351,9 @@ def root_file_system(suite: str, mirror: str | None, folder: Path) -> None:
     if not packed.exists():
         packed.parent.mkdir(parents=True, exist_ok=True)
         fresh = packed.with_suffix(".new.tar")
-        words = ["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", suite, str(fresh)]
+        (ours,) = package_steps()
+        packages = ",".join((*SYSTEM, *ours.names))
+        words = ["mmdebstrap", "--variant=minbase", f"--include={packages}", suite, str(fresh)]
         subprocess.run([*words, *([mirror] if mirror else [])], check=True)
         fresh.replace(packed)
     shutil.rmtree(folder, ignore_errors=True)
