@@ -110,6 +110,10 @@ else
   if ! have nats-server && [ ! -x /usr/sbin/nats-server ]; then no_nats=yes; needed+=(nats-server); fi
   if ! have openssl; then needed+=(openssl); fi
   if ! have chromium && ! have chromium-browser; then needed+=(chromium); fi
+  # The tests of card images make small ones.
+  if ! have mcopy; then needed+=(mtools); fi
+  if ! have mksquashfs; then needed+=(squashfs-tools); fi
+  if ! have mkfs.vfat && [ ! -x /usr/sbin/mkfs.vfat ]; then needed+=(dosfstools); fi
   # The tests of a live MIDI port need a real one: JACK's needs no sound card.
   if [ ! -e /dev/snd/seq ] && ! have jackd; then needed+=(jackd2); fi
   # Where PipeWire carries the sound, installing PulseAudio would push it out: the tests of a
