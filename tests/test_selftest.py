@@ -365,6 +365,28 @@ def test_the_firmware_s_word_tells_now_and_since_the_start() -> None:
     assert machine.throttled_by(0x20000) == ((), (Throttling.FREQUENCY_CAPPED,))
 
 
+def test_the_firmware_is_asked_by_its_own_program_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine.firmware_word() is None
+    program = tmp_path / "vcgencmd"
+    for said, word in (("throttled=0x50005", 0x50005), ("VCHI initialization failed", None)):
+        program.write_text(f'#!/bin/sh\n[ "$1" = get_throttled ] && echo "{said}"\n')
+        program.chmod(0o755)
+        assert machine.firmware_word() == word
+
+
+def test_without_it_mainline_s_driver_tells_of_under_voltage(tmp_path: Path) -> None:
+    assert machine.under_voltage_alarm(tmp_path) is None
+    sensor = tmp_path / "hwmon1"
+    sensor.mkdir()
+    (sensor / "name").write_text("rpi_volt\n")
+    for alarm in (False, True):
+        (sensor / "in0_lcrit_alarm").write_text(f"{int(alarm)}\n")
+        assert machine.under_voltage_alarm(tmp_path) is alarm
+
+
 @pytest.mark.parametrize(
     ("reading", "verdict", "word"),
     [
@@ -738,6 +760,23 @@ def test_the_full_test_hears_a_real_microphone_for_ten_seconds(pulse: Pulse) -> 
         "broker",
         "microphone",
     ]
+
+
+def test_what_the_command_found_is_told_to_the_house_and_kept_there(
+    tmp_path: Path, mosquitto, subscribe
+) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text(
+        f'device = "parlour"\nmidi_in = "Roland"\nmodel = "templates"\n'
+        f'broker = "mqtt://127.0.0.1:{mosquitto.port}"\noutbox = "{tmp_path}"\n'
+    )
+    told = json.loads(selftest("--settings", str(settings), "--json").stdout)
+    late = subscribe(mosquitto.address)
+    late.wait_for(lambda: late.messages("self_test"), "the retained result")
+    kept = late.messages("self_test")[0].json
+    assert (kept["passed"], kept["checks"]) == (told["passed"], told["checks"])
+    broker = next(check for check in kept["checks"] if check["name"] == "broker")
+    assert broker["verdict"] == "passed"
 
 
 def test_a_piano_heard_by_midi_has_no_microphone_to_test(

@@ -131,7 +131,7 @@ def picture(found: Bench) -> Iterator[str]:
     """The figures as bars, for a terminal of 80 columns."""
     yield f"{found.board or 'a board without a name'}, {found.system}"
     yield ""
-    yield f"how many times as fast as the piano (┆ {LEAST_MARGIN:.0f} are needed)"
+    yield f"how many times as fast as the piano, when warm (┆ {LEAST_MARGIN:.0f} are needed)"
     most = max(*(each.speed for each in found.verdict.ears), 2 * LEAST_MARGIN)
     width = max(len(each.ear) for each in found.ears)
     for each in found.verdict.ears:

@@ -309,10 +309,10 @@ SINCE_START_BIT = 16
 def read_power() -> PowerReading:
     """Sensors by the kernel; on a Raspberry Pi the firmware's word too, where it can be had."""
     board = read_board(Path("/"))
-    word = _firmware_word()
+    word = firmware_word()
     if word is not None:
         return PowerReading(board.temperature_c, *throttled_by(word))
-    alarm = _under_voltage_alarm()
+    alarm = under_voltage_alarm()
     now = board.throttling if alarm is None else (Throttling.UNDER_VOLTAGE,) * alarm
     return PowerReading(board.temperature_c, now, None)
 
@@ -324,7 +324,7 @@ def throttled_by(word: int) -> tuple[tuple[Throttling, ...], tuple[Throttling, .
     return now, ever
 
 
-def _firmware_word() -> int | None:
+def firmware_word() -> int | None:
     try:
         ran = subprocess.run(
             ["vcgencmd", "get_throttled"],
@@ -338,7 +338,7 @@ def _firmware_word() -> int | None:
         return None
 
 
-def _under_voltage_alarm(hwmon: Path = Path("/sys/class/hwmon")) -> bool | None:
+def under_voltage_alarm(hwmon: Path = Path("/sys/class/hwmon")) -> bool | None:
     """Under-voltage as mainline's driver ``raspberrypi-hwmon`` tells it; None without one."""
     for each in sorted(hwmon.glob("hwmon*")):
         try:
