@@ -22,6 +22,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from device.soak.update_bench import (
+    MISSING,
+    Maker,
+    Service,
+    device_at,
+    install_software,
+    lay_software,
+    wheels_of,
+)
 from device.update import system
 from device.update.apply import apply, roll_back, settle
 from device.update.boot_files import system_conf
@@ -36,15 +45,6 @@ from edge.errors import DeviceError, InputError, UsageError
 from edge.messages import EventKind
 from edge.publish.notices import take
 from edge.resources import PARCELS_VARIABLE, models_dir, shipped_dir, software_version
-from tests.updates import (
-    MISSING,
-    Maker,
-    Service,
-    device_at,
-    install_software,
-    lay_software,
-    wheels_of,
-)
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 

@@ -1,7 +1,8 @@
-"""Makers and devices for the tests of updates: real keys, real bundles, folders for a device."""
+"""What trials of updates share: real keys and bundles, and devices that are folders."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import stat
@@ -22,6 +23,22 @@ BOARD = "sostenuto-test-board"
 MISSING = [
     name for name in ("rauc", "unsquashfs", "mksquashfs", "openssl") if not shutil.which(name)
 ]
+
+
+_PROGRAM = '''"""Stands in for the software: says which it is, if it is whole."""
+
+import hashlib
+from pathlib import Path
+
+
+def main() -> int:
+    lies = Path(__file__).parent
+    weight = hashlib.sha256((lies / "weight.bin").read_bytes()).hexdigest()
+    if weight != (lies / "weight.sha256").read_text():
+        return 9
+    print("{version}")
+    return {code}
+'''
 
 
 class Maker:
@@ -116,15 +133,17 @@ def wheels_of(folder: Path, version: str, *, hears: bool = True, size_bytes: int
     folder.mkdir(parents=True, exist_ok=True)
     info = f"sostenuto-{version}.dist-info"
     files = {
-        "ear_of_a_test.py": f"def main() -> int:\n    return {0 if hears else 1}\n",
+        "ear_of_a_trial.py": _PROGRAM.format(version=version, code=0 if hears else 1),
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: sostenuto\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/entry_points.txt": ("[console_scripts]\nsostenuto-device = ear_of_a_test:main\n"),
+        f"{info}/entry_points.txt": ("[console_scripts]\nsostenuto-device = ear_of_a_trial:main\n"),
     }
+    weight = os.urandom(size_bytes)
+    files["weight.sha256"] = hashlib.sha256(weight).hexdigest()
     with zipfile.ZipFile(folder / f"sostenuto-{version}-py3-none-any.whl", "w") as wheel:
         for name, text in files.items():
             wheel.writestr(name, text)
-        wheel.writestr("weight.bin", os.urandom(size_bytes))
+        wheel.writestr("weight.bin", weight)
         record = "".join(f"{name},,\n" for name in (*files, "weight.bin", f"{info}/RECORD"))
         wheel.writestr(f"{info}/RECORD", record)
     return folder
