@@ -43,17 +43,29 @@ UNIT = "sostenuto.service"
 
 UNSTEADY = re.compile(
     r"/(proc|sys|dev|run|tmp|mnt|var/(log|tmp))(/|$)"  # in memory, or the system's own diary
-    r"|/(root/\.cache|var/cache|var/lib/(apt|dpkg|systemd)|etc/ld\.so\.cache)"
+    r"|/(root/\.cache|var/cache|var/lib/(apt|dpkg|systemd|mosquitto)|etc/ld\.so\.cache)"
     r"|/etc/(passwd|group|shadow|gshadow)-?$|/etc/(subuid|subgid)-?$|/etc/\.pwd\.lock$"
     r"|/etc/(machine-id|mtab|resolv\.conf|hostname|\.updated)$|/var/\.updated$"
     r"|/__pycache__(/|$)"
 )
-"""What changes on any Debian from hour to hour; accounts are compared by name instead."""
+"""What changes on any Debian from hour to hour: diaries, caches, the store that mosquitto keeps with
+its own configuration. Accounts are compared line by line instead of as files."""
 
 TELLING = re.compile(r"Watchdog|Main process|File .*/edge/(listen|recogniser|ear|model)\.py")
 """What of the journal is printed: how it ended, and where the recognising thread stood."""
 
 PTRACE_SEIZE, PTRACE_INTERRUPT, WAIT_ALL = 0x4206, 0x4207, 0x40000000
+
+CONTROL_GROUPS = Path("/sys/fs/cgroup/cgroup.controllers")
+LEGACY = (
+    ()
+    if CONTROL_GROUPS.exists()
+    else (
+        "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1",
+        "systemd.unified_cgroup_hierarchy=0",
+    )
+)
+"""Newer systemd takes control groups of version 1, where this machine has no other, only if told."""
 
 PATIENCE_S = 120.0
 
@@ -143,7 +155,7 @@ class Container:
             *("systemd-nspawn", "--register=no", "--keep-unit", "--quiet", "--private-network"),
             *("--console=pipe", "-D", str(root)),
             *(f"--bind={host}:{inside}" for host, inside in binds.items()),
-            "-b",
+            *("-b", *LEGACY),
         ]
         self._nspawn = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
