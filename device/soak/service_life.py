@@ -48,8 +48,8 @@ UNSTEADY = re.compile(
     r"|/etc/(machine-id|mtab|resolv\.conf|hostname|\.updated)$|/var/\.updated$"
     r"|/__pycache__(/|$)"
 )
-"""What changes on any Debian from hour to hour: diaries, caches, the store that mosquitto keeps with
-its own configuration. Accounts are compared line by line instead of as files."""
+"""What changes on any Debian from hour to hour: diaries, caches, the store that mosquitto keeps
+with its own configuration. Accounts are compared line by line instead of as files."""
 
 TELLING = re.compile(r"Watchdog|Main process|File .*/edge/(listen|recogniser|ear|model)\.py")
 """What of the journal is printed: how it ended, and where the recognising thread stood."""
@@ -65,7 +65,7 @@ LEGACY = (
         "systemd.unified_cgroup_hierarchy=0",
     )
 )
-"""Newer systemd takes control groups of version 1, where this machine has no other, only if told."""
+"""Newer systemd takes control groups of version 1, where there are no other, only if told."""
 
 PATIENCE_S = 120.0
 
@@ -112,8 +112,8 @@ class Microphone:
         """End of the concert."""
         self._over.set()
         self._player.join(5.0)
-        self._server.terminate()
-        self._server.wait(10.0)
+        self._server.kill()
+        self._server.wait()
 
     def _control(self, *words: str) -> None:
         server = f"unix:{self._folder}/native"
