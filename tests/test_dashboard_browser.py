@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +22,7 @@ from playwright.sync_api import expect, sync_playwright
 from edge.dashboard.keeping import Keeper
 from edge.dashboard.login import Doorkeeper, keep_password
 from edge.dashboard.server import DashboardServer, Piano
+from edge.errors import RESTART_EXIT
 from edge.messages import (
     AudioState,
     Envelope,
@@ -462,11 +466,52 @@ def test_settings_open_with_the_password_and_the_broker_is_tried_step_by_step(
         expect(passed).to_have_attribute("aria-label", "passed")
     take_pictures(page, "settings")
     page.get_by_role("button", name="Keep").click()
-    expect(page.locator("#settings-note")).to_contain_text("Kept.")
+    expect(page.locator("#settings-said")).to_contain_text("Kept.")
+    expect(page.locator("#settings-said")).to_be_in_viewport()
+    expect(page.get_by_role("button", name="Restart the piano’s ear")).to_be_focused()
     assert read_settings(settings_file).broker == f"mqtt://127.0.0.1:{house.port}"
     assert settings_file.read_text().startswith("# mine\n")
     page.get_by_role("button", name="Close the settings").click()
     expect(page.locator("#login")).to_be_visible()
+
+
+def test_what_is_kept_holds_after_the_restart_that_the_page_offers(
+    house: House, look: Look, tmp_path: Path, wait_until: Callable[..., None]
+) -> None:
+    port = free_port()
+    settings = tmp_path / "piano.toml"
+    keep_password(PASSWORD, tmp_path / "password.json")
+    settings.write_text(
+        f'broker = "mqtt://127.0.0.1:{house.port}"\n'
+        f'dashboard_password_file = "{tmp_path}/password.json"\n'
+    )
+    listen = [str(Path(sys.executable).with_name("sostenuto")), "listen"]
+    listen += ["--file", str(demo_recording()), "--device", "parlour", "--settings", str(settings)]
+    listen += ["--dashboard", str(port), "--outbox", str(tmp_path / "outbox")]
+    # As systemd would: exit code 75 begins it again.
+    keeper = f"while {shlex.join(listen)}; [ $? -eq {RESTART_EXIT} ]; do :; done"
+    with (tmp_path / "said").open("w") as said:
+        kept_up = subprocess.Popen(
+            ["sh", "-c", keeper], stdout=said, stderr=said, start_new_session=True
+        )
+    try:
+        wait_until(
+            lambda: f":{port}/" in (tmp_path / "said").read_text(), "the dashboard's address"
+        )
+        page = look(f"http://127.0.0.1:{port}/#settings")
+        page.get_by_label("The device’s password").fill(PASSWORD)
+        page.keyboard.press("Enter")
+        expect(page.locator("#ear-word")).to_have_text("Listening")
+        page.get_by_label("Address").fill(f"mqtt://anybody@127.0.0.1:{house.port}")
+        page.get_by_role("button", name="Keep").click()
+        page.get_by_role("button", name="Restart the piano’s ear").click()
+        expect(page.locator("#settings-said")).to_have_text("It restarts …")
+        expect(page.locator("#settings-note")).to_contain_text("It is back", timeout=60_000)
+        expect(page.locator("#ear-word")).to_have_text("Listening")
+        assert f"mqtt://anybody@127.0.0.1:{house.port}" in (tmp_path / "said").read_text()
+    finally:
+        os.killpg(kept_up.pid, signal.SIGKILL)
+        kept_up.wait()
 
 
 def test_looking_begins_with_the_password_where_the_owner_says_so(

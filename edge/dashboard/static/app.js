@@ -17,6 +17,9 @@ const WORDS_MS = 500;
 /** What a broker has kept is here by then. */
 const RETAINED_MS = 2000;
 
+/** A piano's ear that was asked to restart is back by then, on the smallest board too. */
+const RESTART_MS = 90000;
+
 const picture = new Picture();
 const roll = new Roll(byId('roll'));
 const keyboard = new Keyboard(byId('keyboard'));
@@ -94,7 +97,7 @@ async function whereabouts() {
     } catch {
       // Nobody there: ask again.
     }
-    link = { state: 'closed', why: 'the device does not answer' };
+    link = { state: 'closed', why: 'The device does not answer; it is tried again until it does.' };
     touch('link');
     await new Promise((wake) => setTimeout(wake, 2000));
   }
@@ -176,6 +179,17 @@ byId('ear-switch').addEventListener('click', async () => {
   touch('link');
 });
 
+/** Asks for a restart, and waits for the new start's own word. */
+async function restart() {
+  const before = picture.info?.boot;
+  const answer = await asker?.ask('restart', null);
+  if (answer?.status !== 'ok') return { error: answer?.error ?? 'there is no way to the piano now' };
+  const until = performance.now() + RESTART_MS;
+  const isBack = () => picture.available && picture.info !== null && picture.info.boot !== before;
+  while (!isBack() && performance.now() < until) await new Promise((wake) => setTimeout(wake, 250));
+  return { back: isBack() };
+}
+
 /** Pages are sections; the address says which. */
 function turn() {
   const page = byId(`page-${location.hash.slice(1)}`) ?? byId('page-now');
@@ -193,7 +207,7 @@ addEventListener('hashchange', () => {
 });
 
 turn();
-settingsPage({ restart: () => asker?.ask('restart', null), opened: () => asker === null && begin() });
+settingsPage({ restart, opened: () => asker === null && begin() });
 requestAnimationFrame(frame);
 begin();
 if ('serviceWorker' in navigator && isSecureContext) navigator.serviceWorker.register('sw.js');

@@ -215,7 +215,7 @@ export class Mqtt {
     this.#timers.forEach(clearTimeout);
     this.#socket = null;
     if (this.#ended) return;
-    this.onState('closed', 'no way to the broker');
+    this.onState('closed', 'The broker does not answer; it is tried again until it does.');
     setTimeout(() => this.open(), this.#retry_ms * (0.75 + Math.random() / 2));
     this.#retry_ms = Math.min(2 * this.#retry_ms, LONGEST_RETRY_MS);
   }

@@ -131,7 +131,8 @@ function barInWords(sum) {
 }
 
 function newTile(bar, picture) {
-  const button = element('button', { type: 'button' }, String(bar), element('small'));
+  const shown = element('span', { 'aria-hidden': 'true' }, String(bar), element('small'));
+  const button = element('button', { type: 'button' }, shown, element('span', { class: 'unseen' }));
   button.addEventListener('click', () => {
     chosenBar = chosenBar === bar ? null : bar;
     showPractice(picture);
@@ -146,10 +147,10 @@ function barTile(tile, { faults, sum }, here) {
   const judged = sum !== null && sum.asked > 0;
   const verdict = faults.length ? 'faulty' : judged ? 'clean' : 'unjudged';
   const words = judged ? `${sum.right} of ${sum.asked}` : faults.length ? String(faults.length) : '–';
-  button.lastElementChild.textContent = words;
+  button.querySelector('small').textContent = words;
+  button.lastElementChild.textContent = `Bar ${bar}, ${judged ? `${words} notes as written` : verdict}`;
   button.dataset.verdict = verdict;
   button.setAttribute('aria-pressed', String(bar === chosenBar));
-  button.setAttribute('aria-label', `Bar ${bar}, ${judged ? `${words} notes as written` : verdict}`);
   tile.toggleAttribute('data-here', bar === here);
   return tile;
 }

@@ -5,6 +5,9 @@ import { byId, element } from './dom.js';
 
 const tell = (text) => { byId('settings-note').textContent = text; };
 
+/** Beside the buttons, where whoever pressed one is looking. */
+const say = (text) => { byId('settings-said').textContent = text; };
+
 async function call(method, path, body) {
   try {
     const answer = await fetch(`api/${path}`, {
@@ -28,14 +31,14 @@ async function load() {
   const answer = await call('GET', 'settings');
   show(answer.ok);
   if (!answer.ok) {
-    tell(answer.error);
+    tell(answer.first_visit ? '' : answer.error);
     byId('login').hidden = answer.status !== 401;
     byId('first-password').hidden = !answer.first_visit;
     return false;
   }
   const { settings, microphones, password_kept: kept, can_be_kept: lasting } = answer;
   tell(lasting
-    ? 'What you keep here holds from the next start of the piano’s ear.'
+    ? 'What you keep here holds once the piano’s ear is restarted, which takes some seconds.'
     : 'Started without --settings: the broker can be tried here, and nothing can be kept.');
   byId('keep').disabled = !lasting;
   const names = ['', ...new Set([settings.mic, ...microphones].filter(Boolean))];
@@ -75,7 +78,10 @@ async function test() {
   }));
 }
 
-/** Wires the page; `restart()` asks the piano for it, `opened()` is told of a login. */
+/**
+ * Wires the page; `restart()` asks the piano for it and says `{error}`, or whether it is `{back}`;
+ * `opened()` is told of a login.
+ */
 export function settingsPage({ restart, opened }) {
   byId('login').addEventListener('submit', async (event) => {
     event.preventDefault();
@@ -107,12 +113,29 @@ export function settingsPage({ restart, opened }) {
     event.preventDefault();
     const answer = await call('PUT', 'settings', filled());
     if (answer.ok) await load();
-    tell(answer.ok ? 'Kept. It holds from the next start of the piano’s ear.' : answer.error);
+    say(answer.ok ? 'Kept. It holds once the piano’s ear is restarted.' : answer.error);
+    byId('restart').classList.toggle('primary', answer.ok);
+    byId('keep').classList.toggle('primary', !answer.ok);
+    if (answer.ok) byId('restart').focus();
+  });
+  byId('settings-form').addEventListener('input', () => {
+    say('');
+    byId('restart').classList.remove('primary');
+    byId('keep').classList.add('primary');
   });
   byId('test').addEventListener('click', test);
   byId('restart').addEventListener('click', async () => {
-    const answer = await restart();
-    tell(answer?.status === 'ok' ? 'It restarts.' : (answer?.error ?? 'there is no way to the piano now'));
+    say('It restarts …');
+    const { error, back } = await restart();
+    if (error) {
+      say(error);
+      return;
+    }
+    await load();
+    const how = back ? 'It is back, and what was kept holds.'
+      : 'It ended and has not come back: nothing starts it again on this device. Start it by hand.';
+    say(how);
+    if (byId('settings-form').hidden) tell(`${how} ${byId('settings-note').textContent}`);
   });
   byId('logout').addEventListener('click', async () => {
     await call('POST', 'logout', {});
