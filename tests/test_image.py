@@ -362,7 +362,7 @@ def a_base(path: Path, mtime_s: int) -> Path:
             tar.addfile(info)
         for name, uid in (("./etc/fstab", 0), ("./boot/vmlinuz-6", 0), ("./usr/share/x", 101)):
             info = tarfile.TarInfo(name)
-            info.size, info.mtime, info.uid = 3, mtime_s, uid
+            info.size, info.mtime, info.uid, info.mode = 3, mtime_s, uid, 0o640
             tar.addfile(info, io.BytesIO(b"old"))
         link = tarfile.TarInfo("./usr/share/hard")
         link.type, link.linkname = tarfile.LNKTYPE, "./usr/share/x"
@@ -388,6 +388,7 @@ def test_a_root_is_what_was_there_less_what_goes_with_what_is_laid_over_it(tmp_p
         members = {member.name: member for member in tar}
         assert "boot" in members and "boot/vmlinuz-6" not in members
         assert tar.extractfile("etc/fstab").read() == b"new"
+        assert members["etc/fstab"].mode == 0o640, "what was closed stays closed"
         assert members["etc/resolv.conf"].linkname == "/run/x"
         assert members["usr/share/x"].uid == 101 and members["etc/fstab"].uid == 0
         assert tar.extractfile("usr/share/hard").read() == b"old"

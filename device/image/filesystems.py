@@ -38,10 +38,9 @@ def make_fat(
             "leave packages out, or make the part larger (it is laid out for all cards alike)"
         )
     _blank(target, size_bytes)
-    identity = f"{sum(label.encode()) * 0x01010101 & 0xFFFFFFFF:08x}"
     cluster = 1 if size_bytes < 128 * MIB else 4
     run(
-        ["mkfs.vfat", "-F", "32", "-s", str(cluster), "-n", label, "-i", identity, "--invariant",
+        ["mkfs.vfat", "-F", "32", "-s", str(cluster), "-n", label, "--invariant",
          target],
         epoch_s=epoch_s,
     )  # fmt: skip

@@ -77,7 +77,7 @@ def merge(
     left_out : sequence of str
         Patterns of paths, without a leading slash, that go away from ``base``.
     over : iterable of Path
-        Folders laid over it; a later one wins. A folder that is in ``base`` keeps its owner.
+        Folders laid over it; a later one wins. What is in ``base`` too keeps its owner and mode.
     files : mapping, optional
         Single files laid over all that; their folders must be there.
     """
@@ -85,6 +85,7 @@ def merge(
     for folder in over:
         laid |= _overlay(folder)
     single = dict(files or {})
+    replaced: dict[str, tarfile.TarInfo] = {}
     entries: dict[str, tuple[tarfile.TarInfo, Path | bytes | None]] = {}
     with tarfile.open(base) as old, tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as new:
         for member in old:
@@ -93,6 +94,7 @@ def merge(
             if not name or gone or name in single:
                 continue
             if name in laid and not (member.isdir() and laid[name].is_dir()):
+                replaced[name] = member
                 continue
             laid.pop(name, None)
             entries[name] = (_neutral(member, epoch_s), None)
@@ -106,6 +108,9 @@ def merge(
             info.type = tarfile.REGTYPE if info.islnk() else info.type
             info.size = status.st_size if info.isreg() else 0
             info.uid = info.gid = 0
+            before = replaced.get(name)
+            if before is not None and before.isreg() and info.isreg():
+                info.mode, info.uid, info.gid = before.mode, before.uid, before.gid
             entries[name] = (_neutral(info, epoch_s), path)
         for name, content in single.items():
             info = tarfile.TarInfo(name)
@@ -128,9 +133,9 @@ def _write(
         info, content = entries[name]
         if not info.isreg():
             info.name = name
+            info.linkname = _plain(info.linkname) if info.islnk() else info.linkname
             new.addfile(info)
-            continue
-        if content is None:
+        elif content is None:
             stream = old.extractfile(info)
             info.name = name
             new.addfile(info, stream)
