@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from device.soak import update_cuts
 from device.soak.update_bench import (
     MISSING,
     Maker,
@@ -851,3 +852,15 @@ def test_a_system_needs_to_know_which_slot_runs(
     with pytest.raises(DeviceError, match=r"names no rauc\.slot=A or B"):
         apply(str(whole_system(maker, tmp_path, "1.1", BOARDS[0]).path), device)
     assert system.OTHER == {"A": "B", "B": "A"}
+
+
+# -- cuts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_of_twenty_cuts_each_leaves_the_old_or_the_new_whole(tmp_path: Path) -> None:
+    figures = update_cuts.run(Kind.MODELS, 8, tmp_path, every=4)
+    assert figures.good, figures
+    assert figures.power_losses >= 10
+    assert figures.found_old > 0
+    assert figures.found_new > 0

@@ -36,7 +36,7 @@ from device.update.bundle import Bundle, Kind, check_files
 from device.update.durable import pointed_at
 from device.update.outcome import Result, trial_of
 from device.update.place import Place
-from edge.errors import InputError
+from edge.errors import InputError, SostenutoError
 from edge.resources import shipped_dir, software_version
 
 KILLS = 200
@@ -159,7 +159,7 @@ class Card:
                 self._kept.add((status.st_dev, status.st_ino))
             self._step()
 
-        os.fsync, os.sync = fsync_, sync_
+        os.fsync, os.sync = fsync_, sync_  # type: ignore[assignment]
         os.replace, os.rename = renamed(replace), renamed(rename)
 
     def _step(self) -> None:
@@ -279,8 +279,11 @@ class Trial:
         self.old += found is not None and found != aim.version
         self.new += found == aim.version
         self.neither += found is None or self.whole() is None
-        outcome = apply(str(aim.path), place, allow_downgrade=True)
-        applied = outcome.result in (Result.COMMITTED, Result.ALREADY)
+        try:
+            outcome = apply(str(aim.path), place, allow_downgrade=True)
+            applied = outcome.result in (Result.COMMITTED, Result.ALREADY)
+        except SostenutoError:
+            applied = False
         self.not_again += not (applied and self.whole() == aim.version)
         self.on_trial += trial_of(place) is not None
 

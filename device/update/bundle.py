@@ -342,20 +342,30 @@ def check_files(bundle: Bundle, folder: Path) -> None:
     content = list_file.read_bytes()
     if hashlib.sha256(content).hexdigest() != bundle.label.content_sha256:
         raise refuse("its list of files is not the one that was signed")
-    lines = [line.partition("  ") for line in content.decode().splitlines()]
+    fault = fault_in(folder)
+    if fault is not None:
+        raise refuse(fault)
+
+
+def fault_in(folder: Path) -> str | None:
+    """What is not as the list of files in ``folder`` says; None where everything is."""
+    try:
+        content = (folder / CONTENT_FILE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return f"has no list of its files ({CONTENT_FILE})"
+    lines = [line.partition("  ") for line in content.splitlines()]
     listed = {inside: sum_ for sum_, _, inside in lines}
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
-            raise refuse(f"{inside} is neither a file nor a folder")
+            return f"{inside} is neither a file nor a folder"
         if path.is_file() and inside not in (CONTENT_FILE, MANIFEST_FILE):
             wanted = listed.pop(inside, None)
             if wanted is None:
-                raise refuse(f"{inside} is not in the list of its files")
+                return f"{inside} is not in the list of its files"
             if sha256(path) != wanted:
-                raise refuse(f"{inside} is not as listed")
-    if listed:
-        raise refuse(f"{min(listed)} is missing")
+                return f"{inside} is not as listed"
+    return f"{min(listed)} is missing" if listed else None
 
 
 class _Told(msgspec.Struct, frozen=True):

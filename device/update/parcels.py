@@ -13,10 +13,9 @@ to; the next update takes it away.
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
-from device.update.bundle import CONTENT_FILE, Bundle, Kind, check_files, sha256, unpack
+from device.update.bundle import CONTENT_FILE, Bundle, Kind, fault_in, sha256, unpack
 from device.update.durable import move, pointed_at, remove, sync, sync_tree, turn
 from device.update.outcome import Outcome, Result
 from device.update.place import Place
@@ -106,17 +105,14 @@ def _is_in_force(bundle: Bundle, folder: Path) -> bool:
     if pointed_at(folder / "current") != bundle.version:
         return False
     lies = folder / bundle.version
-    with suppress(OSError):
-        if sha256(lies / CONTENT_FILE) != bundle.label.content_sha256:
-            raise InputError(
-                f"{bundle.path.name}: another {bundle} is in force already; what has another "
-                "content needs another version"
-            )
-    try:
-        check_files(bundle, lies)
-    except InputError:
+    if fault_in(lies) is not None:
         remove(folder / "current")
         return False
+    if sha256(lies / CONTENT_FILE) != bundle.label.content_sha256:
+        raise InputError(
+            f"{bundle.path.name}: another {bundle} is in force already; what has another "
+            "content needs another version"
+        )
     return True
 
 
