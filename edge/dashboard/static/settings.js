@@ -112,11 +112,12 @@ export function settingsPage({ restart, opened }) {
   byId('settings-form').addEventListener('submit', async (event) => {
     event.preventDefault();
     const answer = await call('PUT', 'settings', filled());
-    if (answer.ok) await load();
     say(answer.ok ? 'Kept. It holds once the piano’s ear is restarted.' : answer.error);
     byId('restart').classList.toggle('primary', answer.ok);
     byId('keep').classList.toggle('primary', !answer.ok);
-    if (answer.ok) byId('restart').focus();
+    if (!answer.ok) return;
+    byId('restart').focus();
+    await load();
   });
   byId('settings-form').addEventListener('input', () => {
     say('');
