@@ -28,6 +28,9 @@ from edge.vitals import Meter
 PATIENCE_S = 20.0
 """For each thing that is to be played."""
 
+MOST_TRIES = 6
+"""Wrong keys for one thing; whoever has not found it then is helped better by a person."""
+
 TOGETHER_S = 0.6
 """What is told within this after a first note is answered as one: fingers of a chord lie 50 ms
 apart, the ear's answers up to 300 ms."""
@@ -131,7 +134,7 @@ class ByEar:
     Parameters
     ----------
     patience_s : float
-        For each task.
+        For each task, and anew after each wrong answer.
     """
 
     def __init__(self, patience_s: float = PATIENCE_S) -> None:
@@ -140,6 +143,7 @@ class ByEar:
         self._together: list[int] = []
         self._together_until_s = 0.0
         self._until_s: float | None = None
+        self._tries = 0
         self.given_up = False
         self.heard_any = False
 
@@ -177,17 +181,22 @@ class ByEar:
             return []
         wrong = answer(task, heard)
         if wrong is not None:
+            self._tries += 1
+            self._until_s = now_s + self._patience_s
+            self.given_up = self._tries >= MOST_TRIES
             return [wrong]
         self._done.append(task)
-        self._until_s = None
+        self._until_s, self._tries = None, 0
         return [task.done, *self.push((), now_s)]
 
     def checks(self) -> list[Check]:
         """How each task went; those that were not come to are left out."""
         found = [passed(task.name, task.done) for task in self._done]
         if self.task is not None:
-            text = "other keys were heard" if self.heard_any else "nothing was heard"
-            found.append(failed(self.task.name, f"{text} in {self._patience_s:.0f} s", _REMEDY))
+            text = f"nothing was heard for {self._patience_s:.0f} s"
+            if self._tries:
+                text = f"other keys were heard, {self._tries} times"
+            found.append(failed(self.task.name, text, _REMEDY))
         return found
 
 
@@ -323,12 +332,12 @@ def comfort(talk: ByEar, sound: Check, patience_s: float) -> list[str]:
         return [f"The trouble is the microphone: {sound.text}.", f"What to do: {sound.remedy}."]
     if talk.heard_any:
         return [
-            f"I heard keys, but not the right ones, in {patience_s:.0f} seconds.",
+            "I heard keys, but not the right ones.",
             "What to do: begin again, and play each key for as long as you say its name. "
             "If the keys I tell are off by one, the piano is out of tune: sostenuto calibrate.",
         ]
     return [
-        f"I heard the room, but no piano, in {patience_s:.0f} seconds.",
+        f"I heard the room, but no piano, for {patience_s:.0f} seconds.",
         "What to do: bring the microphone nearer to the strings, play louder, and begin again. "
         "Is it the microphone of this piano? sostenuto devices shows all there are.",
     ]

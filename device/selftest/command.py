@@ -124,8 +124,13 @@ def settings_asked(asked: Asked) -> tuple[Settings, Check]:
     Raises
     ------
     UsageError
-        A file that was named cannot be used.
+        A file that was named cannot be used, or this user may not look into the service's folder.
     """
+    if asked.settings is None and Path(STATE).is_dir() and not os.access(STATE, os.X_OK):
+        raise UsageError(
+            f"the settings of this piano, in {STATE}, belong to its service: run it as root "
+            "(sudo sostenuto-device selftest), or give others with --settings FILE"
+        )
     if asked.settings is not None:
         return read_settings(asked.settings), passed("settings", str(asked.settings))
     if os.access(SETTINGS_FILE, os.R_OK):
@@ -230,13 +235,7 @@ def run(asked: Asked, *, known_answer: bool, json: bool) -> int:
 
 
 def run_by_ear(asked: Asked, patience_s: float, *, json: bool) -> int:
-    """The test by ear, in sentences; returns the exit code.
-
-    Raises
-    ------
-    DeviceError
-        No microphone.
-    """
+    """The test by ear, in sentences; returns the exit code."""
     console.mute_libraries()
     say = console.err if json else console.out
     subject = subject_of(asked, settings_asked(asked)[0])
@@ -246,11 +245,19 @@ def run_by_ear(asked: Asked, patience_s: float, *, json: bool) -> int:
             ear = AtService(service, subject.device)
         else:
             say("One moment: I am getting ready.")
+            missing = sound.check_there(subject.mic)
+            if missing is not None:
+                say(f"The trouble is the microphone: {missing.text}.")
+                say(f"What to do: {missing.remedy}.")
+                return _told(summed_up([missing]), json=json)
             file = Path(subject.settings.calibration or default_calibration_file())
             calibration = read_calibration(file) if file.exists() else UNCALIBRATED
             recogniser = load_recogniser(subject.model, calibration=calibration)
             ear = AtMicrophone(MicrophoneSource(subject.mic), recogniser)
-        found = summed_up(by_ear.run(ear, say, patience_s))
+        return _told(summed_up(by_ear.run(ear, say, patience_s)), json=json)
+
+
+def _told(found: SelfTest, *, json: bool) -> int:
     if json:
         console.out(msgspec.json.encode(found).decode())
     return 0 if found.passed else FAILED_EXIT

@@ -240,6 +240,19 @@ def check_microphone(
         return failed("microphone", str(error), NO_MICROPHONE)
 
 
+def check_there(wanted: str | None, open_audio: Callable[[], Any] | None = None) -> Check | None:
+    """What is wrong before anything is heard: no microphone, two, or one that is taken; or None."""
+    try:
+        choice = check_choice(_cards(open_audio), wanted)
+        if choice is None:
+            source = MicrophoneSource(wanted, open_audio=open_audio)
+            source.open()
+            source.close()
+        return choice
+    except DeviceError as error:
+        return failed("microphone", str(error), NO_MICROPHONE)
+
+
 def _cards(open_audio: Callable[[], Any] | None) -> list[str]:
     """The inputs that are hardware, by the names they are chosen by."""
     try:
