@@ -26,6 +26,7 @@ _BEFORE = r"""
 set -eu
 root="$1"
 cp -r "$2"/. "$root"/
+chmod 755 "$root"/etc/initramfs-tools/scripts/*/sostenuto
 chroot "$root" dpkg-divert --local --rename --quiet \
   --divert /usr/sbin/update-initramfs.later --add /usr/sbin/update-initramfs
 printf '#!/bin/sh\n' > "$root"/usr/sbin/update-initramfs

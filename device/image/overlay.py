@@ -86,6 +86,7 @@ def make(folder: Path, board: Board, accounts: Mapping[str, bytes], epoch_s: int
         left.unlink()
     (folder / "etc/.pwd.lock").unlink(missing_ok=True)
     shutil.copytree(ROOT, folder, dirs_exist_ok=True)
+    (folder / "usr/lib/sostenuto/data").chmod(0o755)
     for name in MOUNT_POINTS:
         (folder / name).mkdir(parents=True, exist_ok=True)
     for name, target_of_link in LINKS.items():
