@@ -83,6 +83,13 @@ def test_every_code_but_a_proper_end_starts_it_again_for_ever_and_never_in_a_sto
     assert float(pause_s) >= 5.0
 
 
+def test_nothing_that_may_never_come_is_waited_for() -> None:
+    waited = " ".join(said("Unit", "After")).split()
+    assert not {"network-online.target", "time-sync.target", "time-set.target"} & set(waited)
+    for bond in ("Wants", "Requires", "Requisite", "BindsTo", "ConditionPathExists"):
+        assert said("Unit", bond) == []
+
+
 def test_the_watchdog_waits_longer_than_anything_that_mends_itself() -> None:
     (watchdog,) = said("Service", "WatchdogSec")
     (stop,) = said("Service", "TimeoutStopSec")
