@@ -46,11 +46,15 @@ async function load() {
     element('option', { value: name, selected: name === (settings.mic ?? '') ? '' : null }, name || 'the system’s input')));
   byId('set-broker').value = settings.broker ?? '';
   byId('set-ca').value = settings.broker_ca ?? '';
+  tellPassword(kept);
+  return true;
+}
+
+function tellPassword(kept) {
   byId('set-password').value = '';
   byId('set-password-help').textContent = kept
     ? 'One is kept; leave this empty to go on with it.'
     : 'None is kept. It goes into a file that only the device’s own user can read.';
-  return true;
 }
 
 const filled = () => ({
@@ -116,8 +120,8 @@ export function settingsPage({ restart, opened }) {
     byId('restart').classList.toggle('primary', answer.ok);
     byId('keep').classList.toggle('primary', !answer.ok);
     if (!answer.ok) return;
+    if (byId('set-password').value) tellPassword(true);
     byId('restart').focus();
-    await load();
   });
   byId('settings-form').addEventListener('input', () => {
     say('');
