@@ -109,6 +109,11 @@ else
   if ! have mosquitto && [ ! -x /usr/sbin/mosquitto ]; then no_mosquitto=yes; needed+=(mosquitto); fi
   if ! have nats-server && [ ! -x /usr/sbin/nats-server ]; then no_nats=yes; needed+=(nats-server); fi
   if ! have openssl; then needed+=(openssl); fi
+  # Signed bundles are made and verified; a card's first partition is a FAT file system.
+  if ! have rauc; then needed+=(rauc); fi
+  if ! have unsquashfs; then needed+=(squashfs-tools); fi
+  if ! have mcopy; then needed+=(mtools); fi
+  if ! have mkfs.vfat && [ ! -x /usr/sbin/mkfs.vfat ]; then needed+=(dosfstools); fi
   if ! have chromium && ! have chromium-browser; then needed+=(chromium); fi
   # The tests of card images make small ones.
   if ! have mcopy; then needed+=(mtools); fi

@@ -35,7 +35,7 @@ from device.soak.update_bench import (
 from device.update import system
 from device.update.apply import apply, roll_back, settle
 from device.update.boot_files import system_conf
-from device.update.bundle import Bundle, Kind, read_bundle
+from device.update.bundle import MANIFEST_FILE, Bundle, Kind, read_bundle
 from device.update.durable import pointed_at, turn
 from device.update.keys import AUTHORITY_KEY, make_keys
 from device.update.outcome import Outcome, Result, Trial, last, mark, trial_of
@@ -316,6 +316,20 @@ def test_models_that_hear_are_in_force_and_told(
         assert (models_dir() / path.name).read_bytes() == path.read_bytes()
     assert apply(str(models.path), device).result is Result.ALREADY
     assert service.restarts == 1
+
+
+def test_whoever_the_service_is_may_read_a_parcel(
+    maker: Maker, device: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = os.umask(0o077)
+    try:
+        bundle = maker.pack(Kind.MODELS, NEXT, shipped_dir(), name="private.sostenuto")
+        apply(str(bundle.path), device)
+    finally:
+        os.umask(before)
+    for path in (device.parcels / "models", *(device.parcels / "models").rglob("*")):
+        if not path.is_symlink() and path.name != MANIFEST_FILE:  # that one is RAUC's alone
+            assert path.stat().st_mode & 0o555 == (0o555 if path.is_dir() else 0o444), path
 
 
 @pytest.mark.slow
@@ -627,6 +641,12 @@ def test_software_that_was_not_ready_goes_back(debian: Place, service: Service) 
         EventKind.UPDATE_ROLLED_BACK,
         "software 1.1: was not ready in time; back to 1.0",
     )
+
+
+def test_software_that_does_not_stay_ready_goes_back(debian: Place, service: Service) -> None:
+    on_trial(debian, "1.1")
+    service.answers = [True, False]
+    assert ended(debian) == (Result.ROLLED_BACK, "1.0")
 
 
 def test_software_that_does_not_hear_any_more_goes_back(debian: Place) -> None:

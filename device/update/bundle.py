@@ -218,7 +218,7 @@ def _lay_out(packing: Packing, folder: Path) -> None:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if size < _LEAST_PAYLOAD_BYTES:  # RAUC makes no bundle of a single block
         (folder / _PAD_FILE).write_bytes(os.urandom(_LEAST_PAYLOAD_BYTES))
-    for path in folder.rglob("*"):
+    for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 

@@ -244,9 +244,11 @@ class Place:
         except BlockingIOError:
             os.close(lock)
             raise DeviceError("another update is under way; wait until it is done") from None
+        mask = os.umask(0o022)  # the service, another user, has to read what is laid out
         try:
             yield
         finally:
+            os.umask(mask)
             os.close(lock)
 
 

@@ -112,6 +112,8 @@ def settle_software(trial: Trial, place: Place) -> Outcome:
     failure = place.hears(base / trial.target / "bin" / "sostenuto-device")
     if failure is not None:
         return _back(trial, failure, place)
+    if not place.service.ready():
+        return _back(trial, "did not stay ready", place)
     if settled is not None:
         turn(base / "previous", settled)
     turn(base / "settled", trial.target)

@@ -93,6 +93,8 @@ def settle_system(trial: Trial, place: Place) -> Outcome:
     failure = place.hears()
     if failure is not None:
         return _leave(trial, failure, place)
+    if not place.service.ready():
+        return _leave(trial, "the service did not stay ready", place)
     if not place.tries_by_firmware:
         set_settled(slot)
     _rauc("status", "mark-good", "booted")
