@@ -522,6 +522,15 @@ def test_status_is_written_when_it_changed_and_what_is_wrong_is_told_by_the_ear(
     assert look(place).microphones == ("USB PnP Sound Device",)
 
 
+def test_the_board_s_light_tells_it_too(place):
+    trigger = place.at("/sys/class/leds/ACT/trigger")
+    trigger.parent.mkdir(parents=True)
+    for well, word in ((True, "heartbeat"), (False, "timer")):
+        trigger.write_text("none [mmc0] heartbeat timer\n")
+        report.light(well, place)
+        assert trigger.read_text() == word
+
+
 def test_a_card_s_file_is_never_half_a_secret(tmp_path):
     path = tmp_path / "sostenuto.toml"
     path.write_text('broker = "mqtt://a:secret@b"\n')

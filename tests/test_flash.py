@@ -18,10 +18,11 @@ import pytest
 from rich.console import Console
 
 from device.firstboot.card import make_wifi, parse_card, wpa_psk
+from device.flash import command
 from device.flash.batch import COLUMNS as RECORD_COLUMNS
 from device.flash.batch import FAILED, WRITTEN, Record, cards_in_turn, record_beside
 from device.flash.bmap import read_bmap
-from device.flash.command import ask_wishes
+from device.flash.command import FlashOptions, Written, ask_wishes
 from device.flash.disks import Disk, cards, check_disk, find_disk, read_lsblk, system_numbers
 from device.flash.image import open_image
 from device.flash.personal import read_from
@@ -473,6 +474,42 @@ def test_each_card_has_its_turn_once_and_the_reader_must_be_empty_between():
     turns = cards_in_turn(lambda: next(looks))
     taken = [next(turns) for _ in seen]
     assert taken == [card, None, None, card, None, None, card, other, None]
+
+
+def test_a_reader_asks_for_another_card_after_a_bad_one(tmp_path, pianos, image, monkeypatch):
+    good = Disk(Path("/dev/none"), "disk", 1 << 30, name="Ultra", serial="1", removable=True)
+    small, bad = replace(good, size_bytes=1), replace(good, serial="2")
+    mounted = replace(good, serial="3", mounted_at=("/media/CAMERA",))
+    free = replace(mounted, mounted_at=())
+    others = [replace(good, serial=serial) for serial in "45"]
+    seen = [small, small, None, bad, bad, None, mounted, mounted, free]
+    looks = iter([*seen, None, others[0], others[0], None, others[1], others[1]])
+    told: list[str] = []
+
+    def write(*given):
+        disk, name = given[2], given[3]
+        if disk.serial == "2":
+            raise DeviceError("reads otherwise than written")
+        told.append(name)
+        return Written(name, "/dev/none", disk.name, 1, 1.0)
+
+    monkeypatch.setattr(command, "_card_in", lambda _: next(looks))
+    monkeypatch.setattr(command, "_write", write)
+    monkeypatch.setattr(command, "LOOK_S", 0.0)
+    console = Console(record=True, width=160, file=(tmp_path / "said").open("w"))
+    options = FlashOptions(image=image, target="/dev/none", batch=pianos, yes=True)
+    command.run(options, console)
+    assert told == ["parlour", "hall", "attic"]
+    said = console.export_text()
+    assert "take a larger card" in said
+    assert "reads otherwise than written" in said
+    assert "umount /dev/none" in said
+    with (tmp_path / "pianos.written.csv").open() as file:
+        results = [(line["name"], line["result"]) for line in csv.DictReader(file)]
+    assert results == [
+        *(("parlour", FAILED), ("parlour", FAILED), ("parlour", WRITTEN)),
+        *(("hall", WRITTEN), ("attic", WRITTEN)),
+    ]
 
 
 def test_what_the_card_says_can_be_read_again():

@@ -1,13 +1,15 @@
 """How the piano is, told where somebody can read it who has no way into it.
 
-Two places. What is to be mended goes to `edge.publish.health.ATTENTION`, from where the ear tells
+Three places. What is to be mended goes to `edge.publish.health.ATTENTION`, from where the ear tells
 it in `health` and on the dashboard. All of it goes to ``status.txt`` on the card, which any PC
 opens: that is for a piano that nobody reaches. The file is written when what it says has changed,
-and not for the clock alone: a card wears out.
+and not for the clock alone: a card wears out. And the board's light beats like a heart while all is
+well, and blinks evenly where something is to be mended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -36,6 +38,12 @@ LEAST_FREE_BYTES = 64 << 20
 """Below this the outbox, at its largest, would not fit any more."""
 
 WRITTEN = "Written: "
+
+LIGHTS = ("ACT", "led0", "mmc0::")
+"""Names of the light that stands for the card on a Raspberry Pi, by kernels new and old."""
+
+WELL, TO_BE_MENDED = "heartbeat", "timer"
+"""Triggers of Linux (Documentation/leds): two beats and a rest; on and off by half seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +170,17 @@ def report(facts: Facts, place: Place, at_s: float) -> bool:
     return True
 
 
+def light(well: bool, place: Place) -> None:
+    """Let the board's light tell it too, if it has one that can."""
+    for name in LIGHTS:
+        trigger = place.at(f"/sys/class/leds/{name}/trigger")
+        if trigger.is_file():
+            with contextlib.suppress(OSError, SostenutoError):
+                if place.live:
+                    place.run("modprobe", "-a", f"ledtrig-{WELL}", f"ledtrig-{TO_BE_MENDED}")
+                trigger.write_text(WELL if well else TO_BE_MENDED)
+
+
 def _without_time(text: str) -> list[str]:
     return [line for line in text.splitlines() if not line.startswith(WRITTEN)]
 
@@ -193,6 +212,7 @@ def look(place: Place) -> Facts:
 def tell(place: Place) -> tuple[str, ...]:
     """Look, and tell; what is to be mended."""
     facts = look(place)
+    light(not notices(facts), place)
     try:
         report(facts, place, time.time())
     except (OSError, SostenutoError) as error:
