@@ -218,8 +218,6 @@ def _lay_out(packing: Packing, folder: Path) -> None:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if size < _LEAST_PAYLOAD_BYTES:  # RAUC makes no bundle of a single block
         (folder / _PAD_FILE).write_bytes(os.urandom(_LEAST_PAYLOAD_BYTES))
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _room(packing: Packing, folder: Path) -> int:
@@ -325,6 +323,8 @@ def unpack(bundle: Bundle, keyring: Path, folder: Path) -> None:
             "get it again from its maker"
         )
     check_files(bundle, folder)
+    for path in (folder, *folder.rglob("*")):  # the service is another user than who unpacks
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def check_files(bundle: Bundle, folder: Path) -> None:
