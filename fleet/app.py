@@ -39,10 +39,20 @@ def cluster_command(
     store: Annotated[
         Path, typer.Option(help="Where a node keeps its messages, on its own disk.")
     ] = Path("/var/lib/nats"),
+    piano: Annotated[
+        list[str] | None,
+        typer.Option(help="A piano with an account of its own.  [default: one account for all]"),
+    ] = None,
+    certificates: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder on each node with ca.crt, node.crt and node.key: all come in by TLS."
+        ),
+    ] = None,
 ) -> None:
     """Write the configuration of each node, and the passwords; run again, these stay."""
-    nodes = nodes_of(host)
-    for path in write_configurations(folder, nodes, passwords_in(folder), store):
+    nodes, passwords = nodes_of(host), passwords_in(folder, piano or ())
+    for path in write_configurations(folder, nodes, passwords, store, certificates):
         typer.echo(path)
     typer.echo(f"Passwords are in {folder / 'passwords.json'}; each node runs: nats-server -c FILE")
 

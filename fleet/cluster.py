@@ -30,7 +30,7 @@ from typing import Any
 import msgspec
 
 from edge.errors import BrokerError, UsageError
-from edge.messages import ROOT
+from edge.messages import ROOT, check_device_name
 from edge.publish.address import BrokerAddress
 
 ACCOUNT = "PIANOS"
@@ -51,12 +51,14 @@ LARGEST_MESSAGE_BYTES = 512 * 1024
 """As in `edge.broker_setup`."""
 
 _RIGHTS = {
-    PIANO: ([f"{SUBJECT_ROOT}.>"], [f"{SUBJECT_ROOT}.*.cmd.>", "$MQTT.sub.>"]),
     DASHBOARD: ([f"{SUBJECT_ROOT}.*.cmd.>"], [f"{SUBJECT_ROOT}.>", "$MQTT.sub.>"]),
     SESSIONS: (["$JS.API.>", f"$JS.ACK.{MQTT_STREAM}.>"], ["_INBOX.>"]),
 }
-"""Subjects that each may write and read. ``$MQTT.sub.`` is where the gateway hands on to a
-subscriber what was published at QoS 1."""
+"""Subjects that each may write and read, beside the pianos. ``$MQTT.sub.`` is where the gateway
+hands on to a subscriber what was published at QoS 1."""
+
+AUTHORITY, CERTIFICATE, KEY = "ca.crt", "node.crt", "node.key"
+"""What each node finds in its folder of certificates."""
 
 START_S = 60.0
 PASSWORDS = "passwords.json"
@@ -110,12 +112,25 @@ def replicas(nodes: Sequence[Node]) -> int:
     return min(len(nodes), MOST_REPLICAS)
 
 
-def passwords_in(folder: Path) -> dict[str, str]:
+def passwords_in(folder: Path, devices: Sequence[str] = ()) -> dict[str, str]:
     """One for each of those who come in, and one that the nodes have among themselves.
 
-    Those that an earlier `write_configurations` left in ``folder`` stay.
+    Those that an earlier `write_configurations` left in ``folder`` stay, those of its pianos too.
+    Where no device ever was named, all pianos have one account.
+
+    Raises
+    ------
+    UsageError
+        A device's name that an account here has, or in which there is a dot.
     """
-    fresh = {who: secrets.token_urlsafe(24) for who in (PIANO, DASHBOARD, SESSIONS, _ROUTE)}
+    for device in devices:
+        if check_device_name(device) in (PIANO, DASHBOARD, SESSIONS, _ROUTE) or "." in device:
+            raise UsageError(
+                f"device {device!r}: allowed are names without a dot, beside those of the accounts "
+                f"{PIANO}, {DASHBOARD}, {SESSIONS} and {_ROUTE}; give it another"
+            )
+    everybody = (*devices, PIANO, DASHBOARD, SESSIONS, _ROUTE)
+    fresh = {who: secrets.token_urlsafe(24) for who in everybody}
     try:
         return fresh | msgspec.json.decode((folder / PASSWORDS).read_text(), type=dict[str, str])
     except FileNotFoundError:
@@ -126,10 +141,30 @@ def passwords_in(folder: Path) -> dict[str, str]:
         ) from None
 
 
+def rights(passwords: Mapping[str, str]) -> dict[str, tuple[list[str], list[str]]]:
+    """What each account may write and read: each piano its own, or one account all of them."""
+
+    def of_pianos(name: str) -> tuple[list[str], list[str]]:
+        return [f"{SUBJECT_ROOT}.{name}.>"], [f"{SUBJECT_ROOT}.{name}.cmd.>", "$MQTT.sub.>"]
+
+    devices = passwords.keys() - {PIANO, DASHBOARD, SESSIONS, _ROUTE}
+    everyone = {PIANO: ([f"{SUBJECT_ROOT}.>"], of_pianos("*")[1])}
+    return ({device: of_pianos(device) for device in sorted(devices)} or everyone) | _RIGHTS
+
+
 def configuration(
-    node: Node, nodes: Sequence[Node], passwords: Mapping[str, str], store: Path
+    node: Node,
+    nodes: Sequence[Node],
+    passwords: Mapping[str, str],
+    store: Path,
+    certificates: Path | None = None,
 ) -> str:
-    """What ``nats-server --config`` reads for ``node``; messages lie below ``store``."""
+    """What ``nats-server --config`` reads for ``node``.
+
+    Messages lie below ``store``. With ``certificates``, a folder of that node with ``ca.crt``,
+    ``node.crt`` and ``node.key``, everybody comes in by TLS, the other nodes by such a certificate.
+    """
+    tls = [] if certificates is None else _tls(certificates)
     here = node.host if _is_address(node.host) else "0.0.0.0"
     lines = [
         f"server_name: {node.name}",
@@ -137,7 +172,9 @@ def configuration(
         f'http: "127.0.0.1:{node.monitor_port}"',
         f"max_payload: {LARGEST_MESSAGE_BYTES}",
         f"jetstream {{ store_dir: {json.dumps(str(store))} }}",
+        *tls,
         "mqtt {",
+        *tls,
         f'  listen: "{here}:{node.mqtt_port}"',
         f"  stream_replicas: {replicas(nodes)}",
         f"  consumer_replicas: {replicas(nodes)}",
@@ -147,9 +184,10 @@ def configuration(
         "    jetstream: enabled",
         "    users: [",
         *(
-            f"      {{ user: {who}, password: {json.dumps(passwords[who])}, permissions: {{"
-            f" publish: {json.dumps(may_write)}, subscribe: {json.dumps(may_read)} }} }}"
-            for who, (may_write, may_read) in _RIGHTS.items()
+            f"      {{ user: {json.dumps(who)}, password: {json.dumps(passwords[who])},"
+            f" permissions: {{ publish: {json.dumps(may_write)},"
+            f" subscribe: {json.dumps(may_read)} }} }}"
+            for who, (may_write, may_read) in rights(passwords).items()
         ),
         "    ]",
         "  }",
@@ -163,6 +201,7 @@ def configuration(
         )
         lines += [
             "cluster {",
+            *(line.replace("}", "verify: true }") for line in tls),
             "  name: pianos",
             f'  listen: "{here}:{node.route_port}"',
             f"  authorization {{ user: node, password: {json.dumps(passwords['route'])} }}",
@@ -170,6 +209,12 @@ def configuration(
             "}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _tls(folder: Path) -> list[str]:
+    files = {"cert_file": CERTIFICATE, "key_file": KEY, "ca_file": AUTHORITY}
+    named = ", ".join(f"{key}: {json.dumps(str(folder / name))}" for key, name in files.items())
+    return [f"tls {{ {named}, }}"]
 
 
 def _is_address(host: str) -> bool:
@@ -180,7 +225,11 @@ def _is_address(host: str) -> bool:
 
 
 def write_configurations(
-    folder: Path, nodes: Sequence[Node], passwords: Mapping[str, str], store: Path | None = None
+    folder: Path,
+    nodes: Sequence[Node],
+    passwords: Mapping[str, str],
+    store: Path | None = None,
+    certificates: Path | None = None,
 ) -> list[Path]:
     """``folder/NODE.conf`` for each node and ``folder/passwords.json``, for their owner alone.
 
@@ -189,7 +238,8 @@ def write_configurations(
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for node in nodes:
-        text = configuration(node, nodes, passwords, store or folder.resolve() / node.name)
+        messages = store or folder.resolve() / node.name
+        text = configuration(node, nodes, passwords, messages, certificates)
         written.append(_write_private(folder / f"{node.name}.conf", text))
     _write_private(folder / PASSWORDS, json.dumps(dict(passwords), indent=2) + "\n")
     return written

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,12 +19,23 @@ from edge.errors import InputError, UsageError
 from edge.messages import Availability, Clock, Session, SessionState, encode
 from edge.midi import write_midi
 from edge.note import NoteEvent
+from edge.publish.address import BrokerAddress, Tls
 from edge.publish.publisher import Publisher
 from fleet import trial
 from fleet.app import app
-from fleet.cluster import DASHBOARD, Cluster, configuration, nodes_of, passwords_in
+from fleet.cluster import (
+    DASHBOARD,
+    PIANO,
+    Cluster,
+    configuration,
+    nodes_of,
+    passwords_in,
+    trial_nodes,
+    write_configurations,
+)
 from fleet.load import performance
 from fleet.sessions import Totals
+from tests.certificates import Authority
 
 
 def said(seq: int, notes: int = 0, *, boot: str = "b", state: str = "update") -> bytes:
@@ -128,6 +140,59 @@ def test_configurations_are_their_owners_alone_and_keep_their_passwords(tmp_path
         assert all(passwords["piano"] in f.read_text() for f in files)
         kept.append(passwords)
     assert kept[0] == kept[1]
+
+
+def test_each_piano_may_have_an_account_that_speaks_for_no_other(tmp_path):
+    (node,) = nodes_of(["a"])
+    everyone = configuration(node, (node,), passwords_in(tmp_path), tmp_path)
+    assert '"sostenuto.v1.>"' in everyone
+    folder = tmp_path / "c"
+    assert CliRunner().invoke(app, ["cluster", str(folder), "--host", "a"]).exit_code == 0
+    for name in ("parlour", "hall"):
+        command = ["cluster", str(folder), "--host", "a", "--piano", name]
+        assert CliRunner().invoke(app, command).exit_code == 0
+    text = (folder / "node1.conf").read_text()
+    assert 'user: "parlour"' in text
+    assert 'user: "hall"' in text
+    assert f'user: "{PIANO}"' not in text
+    for name in ("hall.way", "sessions"):
+        with pytest.raises(UsageError, match="names without a dot"):
+            passwords_in(tmp_path, [name])
+
+
+@pytest.mark.slow
+def test_under_tls_a_piano_with_its_own_account_is_heard_and_another_in_its_name_is_not(
+    tmp_path, wait_until
+):
+    house = Authority(tmp_path)
+    signed = house.sign("node", host="127.0.0.1")
+    (tmp_path / "ca.crt").write_bytes(house.certificate.read_bytes())
+    assert signed.certificate == tmp_path / "node.crt"
+    nodes = trial_nodes(1)
+    passwords = passwords_in(tmp_path, ["parlour", "hall"])
+    (file,) = write_configurations(tmp_path, nodes, passwords, certificates=tmp_path)
+    program = shutil.which("nats-server") or "/usr/sbin/nats-server"
+    node = subprocess.Popen([program, "-c", str(file)], stderr=subprocess.DEVNULL)
+
+    def address(who: str) -> BrokerAddress:
+        tls = Tls(tmp_path / "ca.crt")
+        return BrokerAddress("127.0.0.1", nodes[0].mqtt_port, who, passwords[who], tls=tls)
+
+    pianos = [Publisher(address(who), "parlour", identity=who) for who in ("parlour", "hall")]
+    try:
+        for piano in pianos:
+            piano.start()
+            wait_until(lambda piano=piano: piano.counters.connected, "the connection")
+        with Dashboard(address(DASHBOARD), topics=("session",)) as looking:
+            for piano in pianos:
+                piano.publish("session", msgspec.json.decode(said(0), type=Session))
+            heard = [message.body.boot for message in looking.messages(timeout_s=2.0)]
+        assert heard == [pianos[0].boot]
+    finally:
+        for piano in pianos:
+            piano.close(timeout_s=0.5)
+        node.kill()
+        node.wait()
 
 
 def test_a_performance_is_told_as_a_device_tells_it(midi):
