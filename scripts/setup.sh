@@ -109,16 +109,15 @@ else
   if ! have mosquitto && [ ! -x /usr/sbin/mosquitto ]; then no_mosquitto=yes; needed+=(mosquitto); fi
   if ! have nats-server && [ ! -x /usr/sbin/nats-server ]; then no_nats=yes; needed+=(nats-server); fi
   if ! have openssl; then needed+=(openssl); fi
-  # Signed bundles are made and verified; a card's first partition is a FAT file system.
+  # Signed bundles are made and verified; small card images are made, packed and written.
   if ! have rauc; then needed+=(rauc); fi
-  if ! have unsquashfs; then needed+=(squashfs-tools); fi
-  if ! have mcopy; then needed+=(mtools); fi
-  if ! have mkfs.vfat && [ ! -x /usr/sbin/mkfs.vfat ]; then needed+=(dosfstools); fi
-  if ! have chromium && ! have chromium-browser; then needed+=(chromium); fi
-  # The tests of card images make small ones.
-  if ! have mcopy; then needed+=(mtools); fi
   if ! have mksquashfs; then needed+=(squashfs-tools); fi
+  if ! have mcopy; then needed+=(mtools); fi
   if ! have mkfs.vfat && [ ! -x /usr/sbin/mkfs.vfat ]; then needed+=(dosfstools); fi
+  if ! have sfdisk && [ ! -x /usr/sbin/sfdisk ]; then needed+=(fdisk); fi
+  if ! have xz; then needed+=(xz-utils); fi
+  if ! have zstd; then needed+=(zstd); fi
+  if ! have chromium && ! have chromium-browser; then needed+=(chromium); fi
   # The tests of a live MIDI port need a real one: JACK's needs no sound card.
   if [ ! -e /dev/snd/seq ] && ! have jackd; then needed+=(jackd2); fi
   # Where PipeWire carries the sound, installing PulseAudio would push it out: the tests of a

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import shutil
 import subprocess
@@ -19,9 +20,13 @@ CARD_MEBIBYTES = 64
 PROGRAMS = ("sfdisk", "mkfs.vfat", "mcopy", "xz", "zstd")
 
 
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+"""Users who are not root do not always have the last two."""
+
+
 def needs_card_tools() -> None:
     """Skip where the programs are missing that make an image."""
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    missing = [name for name in PROGRAMS if shutil.which(name, path=_PATH) is None]
     if missing:
         pytest.skip(
             f"no {', '.join(missing)}: apt-get install fdisk dosfstools mtools xz-utils zstd"
@@ -36,12 +41,13 @@ def make_image(path: Path) -> Path:
     table = (
         f"label: dos\nstart=1MiB, size={FAT_MEBIBYTES}MiB, type=c\nsize=16MiB, type=83\ntype=83\n"
     )
-    subprocess.run(["sfdisk", "--quiet", path], input=table.encode(), check=True)
+    own = {"PATH": _PATH}
+    subprocess.run(["sfdisk", "--quiet", path], input=table.encode(), check=True, env=own)
     fat = path.with_suffix(".fat")
     with fat.open("wb") as file:
         file.truncate(FAT_MEBIBYTES * MEBIBYTE)
     made = ["mkfs.vfat", "-F", "32", "-n", "SOSTENUTO", "-i", "50494131", "--invariant", fat]
-    subprocess.run(made, check=True, capture_output=True)
+    subprocess.run(made, check=True, capture_output=True, env=own)
     note = path.with_suffix(".txt")
     note.write_text("what was built in\n")
     subprocess.run(["mcopy", "-i", fat, note, "::/built.txt"], check=True)

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from device.firstboot.card import CARD_FILE, Card, card_text
 from device.image.partitions import DISK_ID
 from device.image.programs import run
 from device.image.recipe import Board
@@ -105,15 +106,18 @@ def kernel_arguments(board: Board) -> str:
 
 
 def card_files(board: Board, beside: Path) -> dict[str, bytes | Path]:
-    """Partition 1, which both slots share: what chooses between them."""
+    """Partition 1, which both slots share: what chooses between them, and the installer's word."""
+    said = {CARD_FILE: card_text(Card()).replace("\n", "\r\n").encode()}
     if board == "generic":
         return {
+            **said,
             "EFI/BOOT/BOOTAA64.EFI": beside / _EFI,
             "EFI/debian/grub.cfg": _GRUB_START.encode(),
             "grub/grub.cfg": grub_cfg(DISK, kernel_arguments(board)).encode(),
             "grub/grubenv": grubenv(),
         }
     return {
+        **said,
         "autoboot.txt": autoboot_txt(),
         "bootcode.bin": beside / _FIRMWARE / "bootcode.bin",
     }
