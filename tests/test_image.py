@@ -270,6 +270,7 @@ def test_grub_s_configuration_starts_either_slot_from_its_own_partitions():
     files = boards.card_files("generic", Path("/beside"))
     assert set(files) == {
         "EFI/BOOT/BOOTAA64.EFI", "EFI/debian/grub.cfg", "grub/grub.cfg", "grub/grubenv",
+        "sostenuto.toml",
     }  # fmt: skip
     said = files["grub/grub.cfg"].decode()
     assert "536f7374-$part" in said and "part=05" in said and "part=06" in said
