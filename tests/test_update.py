@@ -7,6 +7,7 @@ of answers, and where the ear itself is not what a test is about, its self-test.
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import shutil
 import struct
@@ -22,6 +23,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from device.image.assemble import put_together
+from device.image.partitions import Sizes, lay_out
 from device.soak import update_cuts
 from device.soak.update_bench import (
     MISSING,
@@ -35,7 +38,8 @@ from device.soak.update_bench import (
 from device.update import system
 from device.update.apply import apply, roll_back, settle
 from device.update.boot_files import system_conf
-from device.update.bundle import Bundle, Kind, read_bundle
+from device.update.bundle import Bundle, Kind, read_bundle, unpack
+from device.update.command import run_pack
 from device.update.durable import pointed_at, turn
 from device.update.keys import AUTHORITY_KEY, make_keys
 from device.update.outcome import Outcome, Result, Trial, last, mark, trial_of
@@ -884,3 +888,37 @@ def test_of_twenty_cuts_each_leaves_the_old_or_the_new_whole(tmp_path: Path) -> 
     assert figures.power_losses >= 10
     assert figures.found_old > 0
     assert figures.found_new > 0
+
+
+# -- of a card's image -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_system_bundle_holds_slot_a_of_a_card_image(
+    maker: Maker, tmp_path: Path, packed: bool
+) -> None:
+    boot, root = os.urandom(3 << 20), tmp_path / "root"
+    root.mkdir()
+    (root / "file").write_bytes(os.urandom(1 << 20))
+    squashfs = tmp_path / "root.squashfs"
+    made = ["mksquashfs", str(root), str(squashfs), "-quiet", "-no-progress"]
+    subprocess.run(made, check=True, capture_output=True)
+    (tmp_path / "boot").write_bytes(boot)
+    layout = lay_out(Sizes(card_mib=8, boot_mib=8, root_mib=8, data_mib=8))
+    image = tmp_path / "card.img"
+    card_part = tmp_path / "card"
+    fat_start = b"\xeb\x58\x90mkfs.fat".ljust(71, b"\0") + b"SOSTENUTO  FAT32   "
+    card_part.write_bytes(fat_start.ljust(510, b"\0") + b"\x55\xaa")
+    parts = {"card": card_part, "boot-a": tmp_path / "boot", "root-a": squashfs}
+    put_together(layout, parts, image, lambda _: None)
+    if packed:
+        image = image.rename(tmp_path / "plain.img")
+        (tmp_path / "card.img.xz").write_bytes(lzma.compress(image.read_bytes(), preset=0))
+        image = tmp_path / "card.img.xz"
+    output = tmp_path / "system.raucb"
+    run_pack("system", "1.1", image, maker.key, output, "0", board="sostenuto-x", keyring=None)
+    bundle = read_bundle(output, maker.keyring)
+    unpack(bundle, maker.keyring, tmp_path / "unpacked")
+    assert (tmp_path / "unpacked" / "rootfs.img").read_bytes() == squashfs.read_bytes()
+    assert (tmp_path / "unpacked" / "boot.img").read_bytes() == boot.ljust(8 << 20, b"\0")
+    assert bundle.label.images == {"boot": 8 << 20, "rootfs": squashfs.stat().st_size}

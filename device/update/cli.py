@@ -90,8 +90,8 @@ def pack(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR",
-            help="Models; packs; wheels of the software and all it needs; images of a system.",
+            metavar="DIR|IMAGE",
+            help="Models; packs; wheels of the software and all it needs; a system's card image.",
         ),
     ],
     kind: Annotated[str, typer.Option("--kind", metavar="|".join(KINDS), help="What it is.")],

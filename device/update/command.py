@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,14 +117,28 @@ def run_pack(
     if board is None:
         board = default_board(Path("/nowhere")) if of is Kind.SOFTWARE else ANY_BOARD
     target = output or Path(f"{kind}-{version}.sostenuto")
-    packing = Packing(of, version, source, key, key.with_suffix(".crt"), needs, board, keyring)
-    with _progress("packing"):
+    certificate = key.with_suffix(".crt")
+    with _progress("packing"), _folder_of(source, of, target) as folder:
+        packing = Packing(of, version, folder, key, certificate, needs, board, keyring)
         made = pack(packing, target)
     size = target.stat().st_size
     console.out(
         f"{target}: {made}, for {board}, needs software {needs}; {size:,} bytes, "
         f"{made.label.unpacked_bytes:,} on the device"
     )
+
+
+@contextmanager
+def _folder_of(source: Path, kind: Kind, target: Path) -> Iterator[Path]:
+    """What is to be packed as a folder: of a card image, its first slot."""
+    if kind is not Kind.SYSTEM or source.is_dir():
+        yield source
+        return
+    from device.update.card_image import slot_images
+
+    with tempfile.TemporaryDirectory(prefix=".sostenuto-slot-", dir=target.parent) as name:
+        slot_images(source, Path(name))
+        yield Path(name)
 
 
 def _previous(kind: Kind, place: Place) -> str | None:
