@@ -239,7 +239,7 @@ def test_the_settings_of_a_new_piano_name_its_own_broker_and_can_be_read(place: 
 
 
 def test_settings_are_toml_whatever_is_in_them() -> None:
-    known: dict[str, object] = {"mic": 'a "quoted" \\ Mikrofön', "port": 8480, "wait": True}
+    known: dict[str, object] = {"mic": 'a "quoted" \\ Mikrofön 🎹', "port": 8480, "wait": True}
     assert tomllib.loads(settings_text(known)) == known
 
 

@@ -196,7 +196,7 @@ class PianoSettings:
 
 def settings_text(known: dict[str, object]) -> str:
     """Settings as TOML: strings, numbers and switches look there as they do in JSON."""
-    lines = [f"{key} = {json.dumps(value)}" for key, value in known.items()]
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in known.items()]
     return "\n".join(("# docs/settings.md says what else there is.", *lines)) + "\n"
 
 

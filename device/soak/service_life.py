@@ -553,7 +553,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--suite", default="bookworm", help="Debian's: bookworm or trixie.")
     parser.add_argument("--python", default="3.11", help="That of the suite.")
-    parser.add_argument("--mirror", help="Debian's mirror.  [default: as apt has it]")
+    parser.add_argument("--mirror", help="Debian's mirror.  [default: deb.debian.org]")
     parser.add_argument("--work", type=Path, default=CACHE / "life")
     options = parser.parse_args()
     root, sound = (options.work / "root").resolve(), (options.work / "sound").resolve()
