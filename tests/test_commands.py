@@ -626,3 +626,38 @@ def test_a_command_that_waits_retained_is_refused_at_the_next_connect(
     stranger.loop_stop()
     assert all(m.listening for m in parlour.of("health"))
     assert isinstance(parlour.of("event")[0], EventMessage)
+
+
+def test_under_mqtt_3_1_1_a_retained_command_is_carried_out_as_it_comes_and_never_again(
+    tmp_path, mosquitto, wait_until
+) -> None:
+    """The older standard sets the flag only for whoever subscribes later (3.3.1.3)."""
+    stranger = paho.Client(paho.CallbackAPIVersion.VERSION2)
+    stranger.connect("127.0.0.1", mosquitto.port)
+    stranger.loop_start()
+    desk = CommandDesk("parlour")
+    older = BrokerAddress("127.0.0.1", mosquitto.port, speaks_mqtt5=False)
+    publisher = Publisher(older, "parlour", identity="older", guests=[desk])
+    publisher.start(require_connection_s=20.0)
+    parlour = Parlour(tmp_path, publisher, desk)
+    worker = threading.Thread(target=parlour.run)
+    worker.start()
+    topic = full_topic("parlour", "cmd/listen")
+    stranger.publish(topic, command(False), 1, retain=True).wait_for_publish(10.0)
+    wait_until(lambda: not parlour.of("health")[-1].listening, "the ear switched off")
+    assert parlour.ask("listen", True).status == "ok"
+    parlour.listener.stop()
+    worker.join(10.0)
+    desk = CommandDesk("parlour")
+    publisher = Publisher(older, "parlour", identity="older", guests=[desk])
+    publisher.start(require_connection_s=20.0)
+    again = Parlour(tmp_path, publisher, desk)
+    worker = threading.Thread(target=again.run)
+    worker.start()
+    wait_until(lambda: again.commander.refused == 1, "the refusal")
+    again.listener.stop()
+    worker.join(10.0)
+    stranger.disconnect()
+    stranger.loop_stop()
+    assert "retained at the broker" in again.of("event")[0].text
+    assert again.standing.listening()
