@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import json
+import py_compile
 import shutil
 import struct
 import subprocess
@@ -394,6 +396,18 @@ def test_a_root_is_what_was_there_less_what_goes_with_what_is_laid_over_it(tmp_p
         assert members["usr/share/x"].uid == 101 and members["etc/fstab"].uid == 0
         assert tar.extractfile("usr/share/hard").read() == b"old"
         assert {member.mtime for member in members.values()} == {EPOCH_S}
+
+
+def test_byte_code_of_a_root_that_cannot_be_written_asks_for_no_time(tmp_path):
+    source = tmp_path / "a.py"
+    source.write_text("x = 41 + 1\n")
+    compiled = Path(py_compile.compile(str(source), cfile=str(tmp_path / "a.pyc"), doraise=True))
+    compiled.write_bytes(tree.unchecked(compiled.read_bytes()))
+    source.write_text("x = 'changed since'\n")
+    spec = importlib.util.spec_from_file_location("a", compiled)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.x == 42
 
 
 def test_what_the_card_mounts_is_there_to_be_mounted_on():

@@ -45,9 +45,6 @@ for modules in "$root"/usr/lib/modules/*; do
 done
 rm -f "$root"/etc/machine-id "$root"/var/lib/dbus/machine-id "$root"/etc/ssh/ssh_host_*
 : > "$root"/etc/machine-id
-find "$root"/usr/lib/python3 "$root"/usr/lib/python3.* -name __pycache__ -prune -exec rm -rf {} +
-chroot "$root" python3 -X utf8 -m compileall -q -f -j 1 --invalidation-mode unchecked-hash \
-  /usr/lib/python3 /usr/lib/python3.*
 rm -rf "$root"/var/cache/* "$root"/var/log/* "$root"/var/lib/apt "$root"/var/lib/systemd/* \
   "$root"/tmp/* "$root"/run/* "$root"/etc/apt "$root"/etc/resolv.conf "$root"/etc/hostname \
   "$root"/var/lib/dpkg/*-old "$root"/var/lib/dpkg/lock* "$root"/var/lib/dpkg/triggers/Lock \

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import io
+import struct
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -41,6 +42,19 @@ def one_file(files: Mapping[str, bytes], pattern: str) -> bytes:
             + (f" ({', '.join(names[:3])})" if names else "; was a package left out?")
         )
     return files[names[0]]
+
+
+_UNCHECKED = 0b01
+"""Of a ``.pyc``'s flags (PEP 552): named by its source's hash, which is not looked at."""
+
+
+def unchecked(pyc: bytes) -> bytes:
+    """Byte code that is taken as it is, in place of byte code of a source with a certain time.
+
+    On a root that nobody can write no source is ever newer; and the time in it would be that of
+    Debian's package, while all files of the root have another.
+    """
+    return pyc[:4] + struct.pack("<I", _UNCHECKED) + bytes(8) + pyc[16:]
 
 
 def _neutral(member: tarfile.TarInfo, epoch_s: int) -> tarfile.TarInfo:
@@ -137,6 +151,8 @@ def _write(
             new.addfile(info)
         elif content is None:
             stream = old.extractfile(info)
+            if stream is not None and name.endswith(".pyc"):
+                stream = io.BytesIO(unchecked(stream.read()))
             info.name = name
             new.addfile(info, stream)
         elif isinstance(content, bytes):
