@@ -213,6 +213,20 @@ def test_what_a_killed_broker_may_have_forgotten_is_sent_again(start):
     assert piano.drops.total == 0
 
 
+def test_what_is_on_its_way_again_stays_on_the_card_until_that_is_acknowledged(start):
+    piano = start()
+    piano.make("session")
+    piano.deliver()
+    piano.wait(REPLAY_S + 10)
+    piano.make("event")
+    piano.deliver()
+    piano.lose_broker()
+    assert [in_short(d) for d in piano.send()] == ["first session 0 h", "first event 0 h"]
+    piano.wait(SWEEP_S + 1)  # the session was acknowledged so long ago that it might go
+    piano.lose_broker()
+    assert piano.deliver() == ["first session 0 h", "first event 0 h"]
+
+
 def test_what_the_broker_has_had_for_long_is_not_sent_again(start, tmp_path):
     piano = start()
     piano.make("session")

@@ -436,10 +436,11 @@ class DiskOutbox:
         self._swept_s = self._now_s()
         before_s = self._acknowledged_s - REPLAY_S
         excess = len(self._settled) - REPLAY_MESSAGES
+        going_again = self._again | {number for number, _ in self._on_its_way.values()}
         done = {
             number
             for i, (number, at_s) in enumerate(self._settled.items())
-            if (at_s < before_s or i < excess) and number not in self._again
+            if (at_s < before_s or i < excess) and number not in going_again
         }
         lost = [row for row in self._unreadable + self._too_old(store) if row.number not in done]
         oldest_kept = max(
