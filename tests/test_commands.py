@@ -644,7 +644,9 @@ def test_under_mqtt_3_1_1_a_retained_command_is_carried_out_as_it_comes_and_neve
     worker.start()
     topic = full_topic("parlour", "cmd/listen")
     stranger.publish(topic, command(False), 1, retain=True).wait_for_publish(10.0)
-    wait_until(lambda: not parlour.of("health")[-1].listening, "the ear switched off")
+    wait_until(
+        lambda: any(not health.listening for health in parlour.of("health")), "the ear switched off"
+    )
     assert parlour.ask("listen", True).status == "ok"
     parlour.listener.stop()
     worker.join(10.0)
