@@ -291,6 +291,7 @@ for line in sys.stdin:
         self.audio = ""
         self.piece = ""
         self.boot = ""
+        self.events: list[dict[str, object]] = []
         threading.Thread(target=self._read, daemon=True).start()
 
     def send(self, topic: str, payload: object) -> None:
@@ -315,6 +316,8 @@ for line in sys.stdin:
                 self.boot = message["boot"]
             if topic == "piece" and message["state"] == "matched":
                 self.piece = message["title"]
+            if topic == "event":
+                self.events.append(message)
             if topic == "health":
                 self.audio = message["audio"]
 
