@@ -922,3 +922,53 @@ def test_a_system_bundle_holds_slot_a_of_a_card_image(
     assert (tmp_path / "unpacked" / "rootfs.img").read_bytes() == squashfs.read_bytes()
     assert (tmp_path / "unpacked" / "boot.img").read_bytes() == boot.ljust(8 << 20, b"\0")
     assert bundle.label.images == {"boot": 8 << 20, "rootfs": squashfs.stat().st_size}
+
+
+# -- the command -----------------------------------------------------------------------------
+
+
+def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "device", "update", *words],
+        env={**os.environ, PARCELS_VARIABLE: str(folder)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_from_keys_to_a_refusal_by_the_command_alone(tmp_path: Path) -> None:
+    keys, bundle, parcels = tmp_path / "keys", tmp_path / "m.sostenuto", tmp_path / "parcels"
+    assert command(parcels, "key", str(keys)).returncode == 0
+    packed = command(
+        parcels,
+        *("pack", str(shipped_dir()), "--kind", "models", "--version", NEXT),
+        *("--key", str(keys / "signing.key"), "-o", str(bundle)),
+    )
+    assert packed.returncode == 0, packed.stderr
+    assert f"models {NEXT}, for sostenuto, needs software 0" in packed.stdout
+    if Path("/etc/rauc/keyring.pem").exists():
+        pytest.skip("this machine believes somebody")
+    refused = command(parcels, "apply", str(bundle))
+    assert refused.returncode == InputError.exit_code
+    assert refused.stdout == ""
+    assert refused.stderr.count("\n") == 1
+    assert "believes no key yet" in refused.stderr
+    status = msgspec.json.decode(command(parcels, "status", "--json").stdout)
+    assert status["in_force"]["models"] == OURS
+    assert status["last"]["result"] == "refused"
+    assert command(parcels, "rollback").returncode == UsageError.exit_code
+
+
+def test_what_a_maker_cannot_pack_is_said(tmp_path: Path, maker: Maker) -> None:
+    for words, why in (
+        (("--kind", "melodies", "--version", "1"), "system, software, models, catalog are allowed"),
+        (("--kind", "models", "--version", "one"), "one to four numbers"),
+        (("--kind", "catalog", "--version", "1"), "no catalogue at"),
+        (("--kind", "software", "--version", "1"), "one wheel sostenuto-1-… needed, has none"),
+        (("--kind", "system", "--version", "1"), "has no boot.img"),
+    ):
+        made = command(tmp_path, "pack", str(maker.folder), *words, "--key", str(maker.key))
+        assert made.returncode in (UsageError.exit_code, 4)
+        assert made.stderr.count("\n") == 1
+        assert why in made.stderr

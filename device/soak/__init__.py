@@ -6,7 +6,9 @@
     python -m device.soak.faults
     python -m device.soak.throughput
     python -m device.soak.card_wear MIDI...
+    python -m device.soak.update_cuts --kills 200
+    python -m device.soak.update_life
 
-Each needs mosquitto, but for the last, and ends with exit code 1 where it found a fault. The tests
-run the same trials, shorter.
+Most need mosquitto, the last two rauc, and `update_life` what `service_life` needs. Each ends with
+exit code 1 where it found a fault. The tests run the same trials, shorter.
 """

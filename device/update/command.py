@@ -40,10 +40,12 @@ def run_settle(*, json: bool) -> int:
     """Judge what is on trial. To have gone back is no failure: the piano is listened to."""
     _log_to_journal()
     outcome = settle(Place())
-    if outcome is None:
-        console.out_json({"result": None}) if json else console.out("nothing is on trial")
-    else:
+    if outcome is not None:
         _tell(outcome, json=json)
+    elif json:
+        console.out_json({"result": None})
+    else:
+        console.out("nothing is on trial")
     return 0
 
 

@@ -112,7 +112,7 @@ class Place:
 
     parcels: Path = field(default_factory=parcels_dir)
     software: Path = Path("/opt/sostenuto/software")
-    state: Path = Path("/var/lib/sostenuto")
+    state: Path = field(default_factory=lambda: parcels_dir().parent)
     keyring: Path = Path("/etc/rauc/keyring.pem")
     system_conf: Path = Path("/etc/rauc/system.conf")
     os_release: Path = Path("/etc/os-release")
