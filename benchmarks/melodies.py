@@ -40,7 +40,7 @@ from edge.matching.melody import (
     says_enough,
     top_lines,
 )
-from edge.resources import models_dir
+from edge.resources import shipped_dir
 
 LENGTHS = (8, 12, 16, 20)
 SEED = 1
@@ -220,7 +220,7 @@ def _logistic(features: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def measure(of_each: int = OF_EACH_LENGTH, *, tuning: bool = False) -> dict[str, Any]:
     """All figures, on the works that nothing was set by; ``tuning``: the constants instead."""
-    own = Catalogue.open(models_dir() / "catalogue" / "cc_by")
+    own = Catalogue.open(shipped_dir() / "catalogue" / "cc_by")
     own_lines = top_lines(own)
     everything = catalogue()
     work_of = {piece.piece_id: piece.work_id for piece in everything.pieces}

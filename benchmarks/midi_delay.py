@@ -27,9 +27,9 @@ from edge.midi import open_rtmidi, read_midi
 from edge.midi_out import VIRTUAL, MidiOut
 from edge.publish.publisher import Publisher
 from edge.recogniser import load_recogniser
-from edge.resources import models_dir
+from edge.resources import shipped_dir
 
-DEMO = models_dir() / "demo"
+DEMO = shipped_dir() / "demo"
 EARLIEST_S, LATEST_S = -0.05, 0.6
 """An arrival this long after an onset of its key is that onset's."""
 NOTE_ON = 0x90

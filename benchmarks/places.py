@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge.ear import TEMPLATES
-from edge.resources import models_dir
+from edge.resources import demo_recording, models_dir
 from training.hearing import Recording, recordings_in
 from training.peers import BASIC_PITCH, basic_pitch_bytes, has_basic_pitch
 
@@ -21,7 +21,7 @@ def recordings() -> list[Recording]:
 
 def demo() -> tuple[Path, Path]:
     """The demo's recording and the MIDI of what was played."""
-    audio = models_dir() / "demo" / "demo.flac"
+    audio = demo_recording()
     return audio, audio.with_suffix(".mid")
 
 

@@ -22,7 +22,7 @@ from converters.tflite import convert, manifest_of, write_model
 from edge.errors import InputError
 from edge.manifest import Manifest, Training, read_manifest
 from edge.model import NoteModel
-from edge.resources import models_dir
+from edge.resources import shipped_dir
 from training.architecture import CONV3D_REFERENCE, Architecture, read_architecture
 from training.evaluation import mean_scores
 from training.hearing import hear, recordings_in
@@ -65,7 +65,7 @@ def convert_command(
     shards = [load_shard(path) for path in sorted((run / "shards").glob("*.npz"))]
     judging, hop_s = played_segments(run / "judging"), architecture.features.hop_s
     training = _training(run, sequence, architecture, shards, audio)
-    folder, title = out or models_dir(), name or architecture.family
+    folder, title = out or shipped_dir(), name or architecture.family
     log = _to_people.print
 
     eight_bits = convert(sequence, architecture, _spectra(shards, CALIBRATION_SEGMENTS))

@@ -26,7 +26,7 @@ from edge.matching.pack import pack_scores, write_pack
 from edge.matching.score import Piece, Score
 from edge.midi import read_midi, write_midi
 from edge.note import NoteEvent, pitch_to_hz
-from edge.resources import models_dir
+from edge.resources import demo_recording, models_dir
 
 RATE_HZ = 16_000
 COMMANDS = (
@@ -281,7 +281,7 @@ def test_a_midi_file_without_notes_is_exit_code_3(
 def test_a_piece_in_another_key_is_named_if_that_is_asked_for(
     tmp_path: Path, sostenuto: Callable[..., Said]
 ) -> None:
-    played = read_midi(models_dir() / "demo" / "demo.mid").notes
+    played = read_midi(demo_recording().with_suffix(".mid")).notes
     higher = [replace(note, pitch_midi=note.pitch_midi + 3) for note in played]
     write_midi(tmp_path / "higher.mid", higher, [], end_s=60.0)
     said = sostenuto("identify", tmp_path / "higher.mid", "--json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from device.update.keys import AUTHORITY_KEY, KEYRING, make_keys
 from device.update.outcome import Outcome, last, trial_of
 from device.update.place import Place, default_board
 from edge.cli import console
-from edge.errors import UsageError
+from edge.errors import DeviceError, UsageError
 
 FAILED_EXIT = 1
 
@@ -66,6 +67,8 @@ def run_stick(device: Path, *, json: bool) -> int:
 def run_status(*, json: bool) -> None:
     """What is in force."""
     place = Place()
+    if place.state.is_dir() and not os.access(place.state, os.R_OK | os.X_OK):
+        raise DeviceError(f"{place.state}: the service's and root's alone; run this as root")
     kinds = (Kind.SYSTEM, *PARCELS) if place.has_slots else (Kind.SOFTWARE, *PARCELS)
     on_trial, before = trial_of(place), last(place)
     if json:
