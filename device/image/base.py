@@ -43,13 +43,6 @@ for modules in "$root"/usr/lib/modules/*; do
   version="${modules##*/}"
   chroot "$root" mkinitramfs -o "/boot/initrd.img-$version" "$version"
 done
-rm -f "$root"/etc/machine-id "$root"/var/lib/dbus/machine-id "$root"/etc/ssh/ssh_host_*
-: > "$root"/etc/machine-id
-rm -rf "$root"/var/cache/* "$root"/var/log/* "$root"/var/lib/apt "$root"/var/lib/systemd/* \
-  "$root"/tmp/* "$root"/run/* "$root"/etc/apt "$root"/etc/resolv.conf "$root"/etc/hostname \
-  "$root"/var/lib/dpkg/*-old "$root"/var/lib/dpkg/lock* "$root"/var/lib/dpkg/triggers/Lock \
-  "$root"/etc/.pwd.lock "$root"/etc/passwd- "$root"/etc/group- "$root"/etc/shadow- \
-  "$root"/etc/gshadow- "$root"/var/lib/initramfs-tools "$root"/var/lib/ucf "$root"/var/backups
 """
 
 
