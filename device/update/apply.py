@@ -79,8 +79,9 @@ def finish_trial(place: Place) -> None:
             "this one then"
         )
     if trial is not None and trial.kind is Kind.SOFTWARE:
-        place.service.restart()
-    _settle(place)
+        keep(settle_software(trial, place, ready=place.service.restart()), place)
+    else:
+        _settle(place)
 
 
 def _settle(place: Place) -> Outcome | None:

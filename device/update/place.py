@@ -30,6 +30,9 @@ SERVICE = "sostenuto.service"
 READY_S = 180.0
 """A service that is not ready in so long will not be: LiteRT on the smallest board takes 20 s."""
 
+MOST_RESTARTS = 5
+"""A service that ended so often before it was ready is waited for no longer."""
+
 SELF_TEST_S = 900.0
 """The known recording with two models on the smallest board takes two minutes; see `bench`."""
 
@@ -71,6 +74,9 @@ class SystemdService:
         while time.monotonic() < until_s:
             if run_program(("systemctl", "is-active", "--quiet", SERVICE)).returncode == 0:
                 return True
+            restarts = run_program(("systemctl", "show", "--value", "-p", "NRestarts", SERVICE))
+            if int(restarts.stdout.strip() or 0) >= MOST_RESTARTS:
+                return False
             time.sleep(0.5)
         return False
 

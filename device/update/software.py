@@ -72,8 +72,7 @@ def start_trial(name: str, place: Place) -> Outcome:
     trial = Trial(Kind.SOFTWARE, name, name, pointed_at(base / "settled") or "")
     mark(trial, place)
     turn(base / "current", name)
-    place.service.restart()
-    return settle_software(trial, place)
+    return settle_software(trial, place, ready=place.service.restart())
 
 
 def roll_back_software(place: Place) -> Outcome:
@@ -90,8 +89,11 @@ def roll_back_software(place: Place) -> Outcome:
     return start_trial(previous, place)
 
 
-def settle_software(trial: Trial, place: Place) -> Outcome:
-    """Judge a trial, or finish a judgement that a cut of power left halfway."""
+def settle_software(trial: Trial, place: Place, *, ready: bool | None = None) -> Outcome:
+    """Judge a trial, or finish a judgement that a cut of power left halfway.
+
+    ``ready`` says whether the service is, where that is known.
+    """
     base = place.software
     current, settled = pointed_at(base / "current"), pointed_at(base / "settled")
     if current == settled == trial.target:
@@ -107,7 +109,7 @@ def settle_software(trial: Trial, place: Place) -> Outcome:
     mark(trial, place)
     if trial.starts > MOST_STARTS:
         return _back(trial, f"was started {MOST_STARTS} times without settling", place)
-    if not place.service.ready():
+    if not (place.service.ready() if ready is None else ready):
         return _back(trial, "was not ready in time", place)
     failure = place.hears(base / trial.target / "bin" / "sostenuto-device")
     if failure is not None:
