@@ -249,7 +249,8 @@ def test_an_environment_is_made_of_wheels_without_running_any(tmp_path):
         tmp_path / "a-1-py3-none-any.whl",
         {"a-1.data/purelib/a.py": "x = 1\n", "a-1.data/scripts/a": "#!python\n"},
     )
-    assert wheels.make_environment(own, [other], tmp_path / "root") == "1.2"
+    assert wheels.make_environment(own, tmp_path / "root") == "1.2"
+    wheels.unpack(other, tmp_path / "root" / wheels.site_of("1.2").lstrip("/"))
     folder = tmp_path / "root/opt/sostenuto/software/1.2"
     assert (folder / "lib/python3.13/site-packages/a.py").read_text() == "x = 1\n"
     script = (folder / "bin/sostenuto").read_text()

@@ -154,7 +154,7 @@ class _Ground:
     lock: locks.Lock
     own: Path
     archive: Path
-    software: Path
+    software: tuple[Path, Path]
     beside: Path
     root_files: dict[str, bytes]
 
@@ -191,7 +191,7 @@ def _make_root(ground: _Ground, ring: bytes, work: Path, target: Path) -> None:
         ground.archive,
         merged,
         left_out=overlay.LEFT_OUT,
-        over=(ground.software, over),
+        over=(*ground.software, over),
         epoch_s=epoch_s,
     )
     filesystems.make_squashfs(target, merged, epoch_s)

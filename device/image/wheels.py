@@ -16,7 +16,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from email.parser import HeaderParser
 from pathlib import Path
 
@@ -140,8 +140,14 @@ def _entry_points(wheel: Path) -> dict[str, str]:
     return dict(parser["console_scripts"])
 
 
-def make_environment(own: Path, wheels: Sequence[Path], root: Path) -> str:
-    """The environment of Sostenuto below ``root``, as `device.service.software` would make it.
+def site_of(version: str) -> str:
+    """Where the packages of that version's environment lie on the card."""
+    return f"{SOFTWARE}/{version}/lib/python{PYTHON}/site-packages"
+
+
+def make_environment(own: Path, root: Path) -> str:
+    """The environment of Sostenuto below ``root``, as `device.service.software` would make it,
+    but for the packages that it needs (`unpack` them into `site_of` its version).
 
     Returns
     -------
@@ -151,9 +157,7 @@ def make_environment(own: Path, wheels: Sequence[Path], root: Path) -> str:
     about = describe(own)
     at = f"{SOFTWARE}/{about.version}"
     folder = root / at.lstrip("/")
-    site = folder / "lib" / f"python{PYTHON}" / "site-packages"
-    for wheel in (*wheels, own):
-        unpack(wheel, site)
+    unpack(own, root / site_of(about.version).lstrip("/"))
     (folder / "bin").mkdir()
     for name in ("python", "python3"):
         (folder / "bin" / name).symlink_to("/usr/bin/python3")
@@ -170,8 +174,7 @@ def make_environment(own: Path, wheels: Sequence[Path], root: Path) -> str:
         )
         script.chmod(0o755)
     (folder / MARK).write_text(about.sha256 + "\n", encoding="ascii")
-    current = folder.parent / "current"
-    current.symlink_to(about.version)
+    (folder.parent / "current").symlink_to(about.version)
     return about.version
 
 
@@ -198,24 +201,38 @@ def compile_all(base: Path, root: Path, epoch_s: int) -> None:
         )  # fmt: skip
 
 
-def cache_key(own: Path, wheels: Iterable[Wheel], base: Path) -> str:
-    """A name for a finished environment: made of these wheels, by this Python and this module."""
-    told = hashlib.sha256(Path(__file__).read_bytes() + base.name.encode())
-    told.update(hashlib.sha256(own.read_bytes()).digest())
-    for wheel in sorted(wheels, key=lambda w: w.name):
-        told.update(wheel.sha256.encode())
-    return told.hexdigest()[:16]
-
-
-def build(own: Path, wheels: Sequence[Wheel], base: Path, cache: Path, epoch_s: int) -> Path:
-    """A folder with ``opt/sostenuto`` in it, made now or at an earlier build of the same."""
-    target = cache / "software" / cache_key(own, wheels, base)
-    if target.exists():
-        return target
-    partial = target.with_name(target.name + ".part")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    make_environment(own, [cache / "wheels" / wheel.file for wheel in wheels], partial)
-    compile_all(base, partial, epoch_s)
-    partial.replace(target)
+def _kept(cache: Path, told: str, base: Path, make: Callable[[Path], None], epoch_s: int) -> Path:
+    """A folder that ``make`` fills and `compile_all` completes, now or at an earlier build."""
+    about = f"{Path(__file__).read_text()} {base.name} {epoch_s} {told}"
+    target = cache / "software" / hashlib.sha256(about.encode()).hexdigest()[:16]
+    if not target.exists():
+        partial = target.with_name(target.name + ".part")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        make(partial)
+        compile_all(base, partial, epoch_s)
+        partial.replace(target)
     return target
+
+
+def build(
+    own: Path, wheels: Sequence[Wheel], base: Path, cache: Path, epoch_s: int
+) -> tuple[Path, Path]:
+    """Two folders that lie over one another on the card: what Sostenuto needs, and itself.
+
+    Byte code takes minutes under emulation, and what is needed changes seldom.
+    """
+    about = describe(own)
+
+    def needed(folder: Path) -> None:
+        for wheel in wheels:
+            unpack(cache / "wheels" / wheel.file, folder / site_of(about.version).lstrip("/"))
+
+    def itself(folder: Path) -> None:
+        make_environment(own, folder)
+
+    names = " ".join(sorted(wheel.sha256 for wheel in wheels))
+    return (
+        _kept(cache, f"{about.version} {names}", base, needed, epoch_s),
+        _kept(cache, about.sha256, base, itself, epoch_s),
+    )
