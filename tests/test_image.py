@@ -419,6 +419,9 @@ def test_what_the_card_mounts_is_there_to_be_mounted_on():
     assert "PARTUUID=536f7374-07" in fstab
 
 
+HOLLOW = b"x" * 5000 + bytes(50_000) + b"y" + bytes(30_000)
+"""Zeros inside a file, and at its end."""
+
 TOOLS = ("mke2fs", "mkfs.vfat", "mcopy", "mmd", "mksquashfs")
 
 
@@ -432,7 +435,7 @@ def test_the_same_inputs_become_the_same_card_and_flash_takes_it(tmp_path):
         merged = work / "root.tar"
         tree.merge(a_base(work / "base.tar", mtime_s), merged, epoch_s=EPOCH_S)
         parts = {name: work / name for name in ("card", "boot-a", "root-a", "data")}
-        files = {"grub/grub.cfg": b"x" * 9000, "a.txt": b"a"}
+        files = {"grub/grub.cfg": HOLLOW, "a.txt": b"a"}
         size = layout["card"].size_bytes
         filesystems.make_fat(parts["card"], size, "SOSTENUTO", files, EPOCH_S)
         filesystems.make_fat(parts["boot-a"], size, "SLOT", {"vmlinuz": merged}, EPOCH_S)
@@ -442,7 +445,9 @@ def test_the_same_inputs_become_the_same_card_and_flash_takes_it(tmp_path):
         packed = work / "sostenuto.img.xz"
         image = work / "whole.img"
         assemble.put_together(layout, parts, image, lambda done: None)
-        (work / "sostenuto.bmap").write_text(blockmap.make(image, assemble.needed(layout, image)))
+        (work / "sostenuto.bmap").write_text(
+            blockmap.make(image, assemble.needed(layout, parts, image))
+        )
         assemble.pack(image, packed, lambda done: None)
         _, found = assemble.sha256_sums([packed, work / "sostenuto.bmap"])
         sums.append(found)
@@ -466,6 +471,9 @@ def test_the_same_inputs_become_the_same_card_and_flash_takes_it(tmp_path):
         )
     checked = subprocess.run(["/usr/sbin/fsck.vfat", "-n", tmp_path / "card"], capture_output=True)
     assert checked.returncode == 0, "a card that was used before holds a whole FAT"
+    command = ["mcopy", "-n", "-i", tmp_path / "card", "::grub/grub.cfg", tmp_path / "back"]
+    subprocess.run(command, check=True)
+    assert (tmp_path / "back").read_bytes() == HOLLOW, "zeros of a file are written too"
     checked = subprocess.run(["/usr/sbin/e2fsck", "-fn", tmp_path / "data"], capture_output=True)
     assert checked.returncode == 0, checked.stdout
 

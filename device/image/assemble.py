@@ -43,19 +43,17 @@ def put_together(layout: Layout, parts: Mapping[str, Path], target: Path, report
                     report(len(piece))
 
 
-def needed(layout: Layout, image: Path) -> list[tuple[int, int]]:
-    """What of the image must be written though it is empty."""
+def needed(layout: Layout, parts: Mapping[str, Path], image: Path) -> list[tuple[int, int]]:
+    """What of the image must be written though it may be empty: all that is in use."""
     found = [(at, at + SECTOR_BYTES) for at in tables(layout)]
-    with image.open("rb") as stream:
-        for name in ("card", "boot-a"):
-            start = layout[name].start_bytes
-            stream.seek(start)
-            found.append(blockmap.fat_order(start, stream.read(SECTOR_BYTES)))
+    found += [blockmap.used_by_fat(image, layout[name].start_bytes) for name in ("card", "boot-a")]
+    for name in ("root-a", "data"):
+        start = layout[name].start_bytes
+        found.append((start, start + parts[name].stat().st_size))
     found += [
         (layout[name].start_bytes, layout[name].start_bytes + _FORGOTTEN)
         for name in ("boot-b", "root-b")
     ]
-    found.append((layout["data"].start_bytes, layout["data"].end_bytes))
     return found
 
 

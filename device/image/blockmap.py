@@ -1,8 +1,8 @@
 """Which blocks of an image say anything: a card writer then leaves the empty ones out.
 
-An empty block may say something too: a FAT full of zeros is a card with nothing on it, while what
-an earlier life of the card left there is files. So file systems are mapped where they keep their
-order, and empty blocks are left out only where contents would be.
+An empty block may say something too: a FAT full of zeros is a card with nothing on it, zeros inside
+a file are that file's, while what an earlier life of the card left there is neither. So all that a
+file system uses is mapped, whatever is in it; empty blocks are left out only where nothing is kept.
 
 The form is bmaptool's, version 2.0: ranges of blocks of 4096 bytes with a sha256 each, and over all
 of it a sha256 that is taken while its own place is filled with zeros.
@@ -23,12 +23,19 @@ Needed = Sequence[tuple[int, int]]
 """Parts of an image, as first byte and the one after the last, that are mapped though empty."""
 
 
-def fat_order(start_bytes: int, boot_sector: bytes) -> tuple[int, int]:
-    """Where a FAT32 that begins at ``start_bytes`` keeps its order: from there to its contents,
-    with the first cluster of them, which is its top folder."""
-    sector, per_cluster, reserved, fats = struct.unpack_from("<HBHB", boot_sector, 11)
-    (length,) = struct.unpack_from("<I", boot_sector, 36)
-    return start_bytes, start_bytes + (reserved + fats * length + per_cluster) * sector
+def used_by_fat(image: Path, start_bytes: int) -> tuple[int, int]:
+    """What a FAT32 that begins at ``start_bytes`` uses: up to the end of its last cluster in use."""
+    with image.open("rb") as stream:
+        stream.seek(start_bytes)
+        head = stream.read(64)
+        sector, per_cluster, reserved, fats = struct.unpack_from("<HBHB", head, 11)
+        (length,) = struct.unpack_from("<I", head, 36)
+        stream.seek(start_bytes + reserved * sector)
+        table = stream.read(length * sector)
+    entries = struct.unpack(f"<{len(table) // 4}I", table)
+    last = max(number for number, entry in enumerate(entries) if entry)
+    contents = start_bytes + (reserved + fats * length) * sector
+    return start_bytes, contents + (last - 1) * per_cluster * sector
 
 
 def ranges(
