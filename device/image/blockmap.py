@@ -24,7 +24,7 @@ Needed = Sequence[tuple[int, int]]
 
 
 def used_by_fat(image: Path, start_bytes: int) -> tuple[int, int]:
-    """What a FAT32 that begins at ``start_bytes`` uses: up to the end of its last cluster in use."""
+    """What a FAT32 that begins at ``start_bytes`` uses, to the end of its last cluster in use."""
     with image.open("rb") as stream:
         stream.seek(start_bytes)
         head = stream.read(64)
