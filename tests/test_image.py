@@ -323,7 +323,7 @@ License: {}
     [
         (DEP5.format("Expat"), "MIT"),
         (DEP5.format("GPL-2+ or BSD-3-clause"), "BSD-3-Clause AND GPL-2.0-or-later"),
-        (DEP5.format("some-own-licence"), "NOASSERTION"),
+        (DEP5.format("ISC, own terms"), "ISC AND LicenseRef-debian-own-terms"),
         ("This package is free, said its author once.", "NOASSERTION"),
     ],
 )
@@ -338,7 +338,8 @@ def test_the_bill_is_an_spdx_document_whose_parts_are_all_in_the_image(tmp_path)
          "License-Expression: BSD-3-Clause AND 0BSD\n"},
     )  # fmt: skip
     status = "Package: zstd\nStatus: install ok installed\nSource: libzstd (1.5.7)\n"
-    packages = bom.debian_packages(a_lock(), status, {"zstd": DEP5.format("Expat")}, {})
+    said = {"zstd": DEP5.format("Expat and own")}
+    packages = bom.debian_packages(a_lock(), status, said, {})
     packages += bom.python_packages([wheel])
     text = bom.document("sostenuto-test", packages, EPOCH_S)
     assert text == bom.document("sostenuto-test", packages, EPOCH_S)
@@ -350,7 +351,9 @@ def test_the_bill_is_an_spdx_document_whose_parts_are_all_in_the_image(tmp_path)
     for relation in read["relationships"]:
         assert relation["relatedSpdxElement"] in named
     by_name = {package["name"]: package for package in read["packages"]}
-    assert by_name["zstd"]["licenseDeclared"] == "MIT"
+    assert by_name["zstd"]["licenseDeclared"] == "LicenseRef-debian-own AND MIT"
+    (extracted,) = read["hasExtractedLicensingInfos"]
+    assert extracted["licenseId"] == "LicenseRef-debian-own"
     assert by_name["zstd"]["checksums"][0]["checksumValue"] == PACKAGE.sha256
     assert by_name["numpy"]["licenseDeclared"] == "BSD-3-Clause AND 0BSD"
 

@@ -1,9 +1,9 @@
 """What is on the card, for whoever has to answer for it: an SPDX 2.3 document in JSON.
 
 Debian's packages come from dpkg's own record in the root, their licences from the copyright files
-where those are in Debian's machine-readable form (DEP 5) and the names in them are known to SPDX;
-Python's from the wheels' metadata. What a file does not say clearly is ``NOASSERTION``: nothing is
-guessed.
+where those are in Debian's machine-readable form (DEP 5): all that its paragraphs name, joined by
+AND, a name that SPDX does not know as ``LicenseRef-debian-NAME``. Python's come from the wheels'
+metadata. What is not said clearly is ``NOASSERTION``: nothing is guessed.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ _SPDX = {
 }
 """DEP 5's names, in small letters, that mean exactly one licence of SPDX's list."""
 
+_OWN = "LicenseRef-debian-"
+
 _TROVE = {
     "Apache Software License": "Apache-2.0",
     "BSD License": UNKNOWN,
@@ -99,10 +101,9 @@ def licences_of(copyright_file: str) -> str:
         if "Files" in paragraph and "License" in paragraph:
             short = paragraph["License"].splitlines()[0].strip()
             for name in re.split(r",?\s+(?:and|or|and/or)\s+|,\s*", short):
-                spdx = _SPDX.get(name.strip().lower())
-                if spdx is None:
-                    return UNKNOWN
-                names.add(spdx)
+                plain = re.sub(r"[^A-Za-z0-9.-]+", "-", name.strip()).strip("-")
+                if plain:
+                    names.add(_SPDX.get(name.strip().lower(), f"{_OWN}{plain}"))
     return " AND ".join(sorted(names)) if names else UNKNOWN
 
 
@@ -226,6 +227,14 @@ def document(name: str, packages: list[dict[str, Any]], epoch_s: int) -> bytes:
         "SPDXRef-image", name, "", "Apache-2.0", "card image", None, f"pkg:generic/{name}"
     )
     del image["versionInfo"]
+    own = sorted(
+        {
+            name
+            for package in packages
+            for name in package["licenseDeclared"].split(" AND ")
+            if name.startswith(_OWN)
+        }
+    )
     whole = {
         "spdxVersion": "SPDX-2.3",
         "dataLicense": "CC0-1.0",
@@ -238,6 +247,15 @@ def document(name: str, packages: list[dict[str, Any]], epoch_s: int) -> bytes:
             "creators": ["Tool: sostenuto-device image build"],
         },
         "packages": [image, *packages],
+        "hasExtractedLicensingInfos": [
+            {
+                "licenseId": name,
+                "name": name.removeprefix(_OWN),
+                "extractedText": "As in /usr/share/doc/PACKAGE/copyright of the packages that "
+                "declare it, on the card.",
+            }
+            for name in own
+        ],
         "relationships": [
             {
                 "spdxElementId": "SPDXRef-DOCUMENT",
