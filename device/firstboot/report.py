@@ -131,7 +131,7 @@ def status_text(facts: Facts, at_s: float) -> str:
         f"Dashboard: http://{name}.local:{DASHBOARD_PORT}/",
     ]
     for link in facts.links or ():
-        where = ", ".join(link.addresses) if link.connected else "not connected"
+        where = ", ".join(link.addresses) or "not connected"
         lines.append(f"Network: {link.kind} {link.device}: {where}")
     lines += ["", f"What it is to be stands in {CARD_FILE} beside this file."]
     return "\n".join(lines) + "\n"
