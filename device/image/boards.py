@@ -12,13 +12,11 @@
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from device.firstboot.card import CARD_FILE, Card, card_text
 from device.image.partitions import DISK_ID
-from device.image.programs import run
 from device.image.recipe import Board
 from device.image.tree import one_file
 from device.update.boot_files import autoboot_txt, grub_cfg, grubenv
@@ -90,16 +88,6 @@ def unpack(packages: Sequence[Path], folder: Path) -> None:
             raise InputError(f"{package}: cannot be unpacked")
 
 
-def repacked(initrd: bytes, epoch_s: int) -> bytes:
-    """The initrd as small as zstd makes it; the emulated one was packed in haste."""
-    with tempfile.TemporaryDirectory(prefix="sostenuto-initrd-") as name:
-        hasty, plain, small = (Path(name) / part for part in ("hasty", "plain", "small"))
-        hasty.write_bytes(initrd)
-        run(["zstd", "-q", "-d", hasty, "-o", plain], epoch_s=epoch_s)
-        run(["zstd", "-q", "-19", "-T1", "--no-check", plain, "-o", small], epoch_s=epoch_s)
-        return small.read_bytes()
-
-
 def kernel_arguments(board: Board) -> str:
     """What the kernel is told, but for root and slot, which the boot loader knows."""
     return f"{CONSOLES[board]} {ARGUMENTS}"
@@ -123,13 +111,11 @@ def card_files(board: Board, beside: Path) -> dict[str, bytes | Path]:
     }
 
 
-def slot_files(
-    board: Board, root: Mapping[str, bytes], beside: Path, epoch_s: int
-) -> dict[str, bytes | Path]:
+def slot_files(board: Board, root: Mapping[str, bytes], beside: Path) -> dict[str, bytes | Path]:
     """A slot's boot partition, the same bytes for A and B; ``root`` by `FROM_THE_ROOT`."""
     files: dict[str, bytes | Path] = {
         "vmlinuz": one_file(root, "boot/vmlinuz-*"),
-        "initrd.img": repacked(one_file(root, "boot/initrd.img-*"), epoch_s),
+        "initrd.img": one_file(root, "boot/initrd.img-*"),
     }
     if board == "generic":
         return files

@@ -204,7 +204,7 @@ def _make_parts(
     """The file system of every partition that is not empty on a new card."""
     epoch_s, board = ground.lock.epoch_s, ground.lock.board
     card, data = work / "card.vfat", work / "data.ext4"
-    slot = boards.slot_files(board, ground.root_files, ground.beside, epoch_s)
+    slot = boards.slot_files(board, ground.root_files, ground.beside)
     both = boards.card_files(board, ground.beside)
     filesystems.make_fat(boot, layout["boot-a"].size_bytes, "SLOT", slot, epoch_s)
     filesystems.make_fat(card, layout["card"].size_bytes, CARD_LABEL, both, epoch_s)

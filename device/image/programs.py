@@ -28,7 +28,6 @@ PACKAGES = {
     "openssl": "openssl",
     "qemu-aarch64-static": "qemu-user-static",
     "xz": "xz-utils",
-    "zstd": "zstd",
 }
 """Program: the Debian package it comes with."""
 
@@ -101,7 +100,6 @@ def versions() -> dict[str, str]:
         "mksquashfs": ["mksquashfs", "-version"],
         "mtools": ["mtools", "--version"],
         "xz": ["xz", "--version"],
-        "zstd": ["zstd", "--version"],
     }
     found = {}
     for name, command in asked.items():
