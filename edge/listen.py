@@ -531,17 +531,25 @@ class Listener:
             self._recovering_samples = max(0, self._recovering_samples - len(item.samples))
         self._now_s = item.end_sample / STREAM_RATE_HZ
         began_s = time.monotonic()
-        self._hear(lambda: self._recogniser.push(item))
+        whole = self._hear(lambda: self._recogniser.push(item))
         heard_s = time.monotonic()
         self._inference.add(began_s, (heard_s - began_s) * 1e3)
-        self._pulse.heard(heard_s)
+        if whole:
+            self._pulse.heard(heard_s)
+        else:
+            self._pulse.failed()
 
-    def _hear(self, recognise: Callable[[], Sequence[Event]]) -> None:
-        """Publish what the recogniser says; a failure of its own is a fault like any other."""
+    def _hear(self, recognise: Callable[[], Sequence[Event]]) -> bool:
+        """Publish what the recogniser says; a failure of its own is a fault like any other.
+
+        False after such a failure.
+        """
+        whole = True
         try:
             events = recognise()
             self._play_on(events)
         except Exception as error:
+            whole = False
             log.exception("the recogniser failed")
             self._faults.add(EventKind.RECOGNISER_ERROR, f"{type(error).__name__}: {error}")
             events = self._recogniser.recover()
@@ -550,6 +558,7 @@ class Listener:
         self._tell(session.push(events, self._now_s))
         self._publish_events(events)
         self._keep(self._history.push(events, self._now_s, session.id))
+        return whole
 
     def _play_on(self, events: Sequence[Event], *, then_silence: bool = False) -> None:
         if self._midi_out is not None:

@@ -2,9 +2,10 @@
 
 A watchdog that is fed by a timer proves that a timer runs. Here it is fed by the second hand of
 the live loop, the one that recognises, and only while that makes headway: blocks of sound are
-heard, and those that wait do not pile up. Where no sound is expected (switched off, a microphone
-that is away, a keyboard that speaks for itself) the turning of the hand is enough, for a restart
-would mend nothing. A microphone that has just come back does give sound, and is judged by it.
+heard without a failure, and those that wait do not pile up. Where no sound is expected (switched
+off, a microphone that is away, a keyboard that speaks for itself) the turning of the hand is
+enough, for a restart would mend nothing. A microphone that has just come back does give sound, and
+is judged by it.
 
 The words are those of sd_notify(3): lines in a datagram, to the socket that ``NOTIFY_SOCKET``
 names. Without that variable nothing is said.
@@ -31,6 +32,11 @@ BEHIND_S = 15.0
 """Blocks that wait, a second of sound, and for how long without a moment of fewer: a board that
 stalls catches up within a few seconds, one that has not by then never will."""
 
+WHOLE_BLOCKS = 100
+"""After a failure, so many blocks on end without another, a second of sound, before one counts as
+heard. An ear that begins anew fails only where its first spectrum is full, with our models at every
+ninth block; one bad block a minute is nothing."""
+
 FEEDS = 4
 """So many feeds in the time after which systemd would act."""
 
@@ -47,6 +53,7 @@ class Verdict(Enum):
     HEARS = "hears"
     EXPECTS_NOTHING = "expects no sound"
     DEAF = "no sound comes, though the microphone should give some"
+    FAILING = "the recogniser fails at what it hears"
     BEHIND = "sound comes faster than it is recognised"
 
     @property
@@ -64,14 +71,17 @@ class Headway:
     audio : AudioState
         How the sound comes in.
     unheard_s : float
-        Since a block was last heard, or since there was reason to expect one.
+        Since a block was last heard whole, or since there was reason to expect one.
     behind_s : float
         For how long, without a break, `BEHIND_BLOCKS` or more have been waiting.
+    failing : bool
+        Whether the recogniser failed less than `WHOLE_BLOCKS` ago.
     """
 
     audio: AudioState
     unheard_s: float
     behind_s: float
+    failing: bool = False
 
     @property
     def verdict(self) -> Verdict:
@@ -79,7 +89,7 @@ class Headway:
         if self.audio in SOUNDLESS:
             return Verdict.EXPECTS_NOTHING
         if self.unheard_s > NOTHING_HEARD_S:
-            return Verdict.DEAF
+            return Verdict.FAILING if self.failing else Verdict.DEAF
         return Verdict.BEHIND if self.behind_s > BEHIND_S else Verdict.HEARS
 
 
@@ -89,10 +99,17 @@ class Pulse:
     def __init__(self, now_s: float) -> None:
         self._heard_s = now_s
         self._level_s = now_s
+        self._whole_blocks = WHOLE_BLOCKS
 
     def heard(self, now_s: float) -> None:
-        """A block has been through the recogniser."""
-        self._heard_s = now_s
+        """A block has been through the recogniser, which did not fail."""
+        self._whole_blocks += 1
+        if self._whole_blocks >= WHOLE_BLOCKS:
+            self._heard_s = now_s
+
+    def failed(self) -> None:
+        """The recogniser failed at a block."""
+        self._whole_blocks = 0
 
     def turn(self, now_s: float, audio: AudioState, queue_blocks: int) -> Headway:
         """A turn of the second hand, with so many blocks waiting."""
@@ -100,7 +117,8 @@ class Pulse:
             self._heard_s = now_s
         if audio in SOUNDLESS or queue_blocks < BEHIND_BLOCKS:
             self._level_s = now_s
-        return Headway(audio, now_s - self._heard_s, now_s - self._level_s)
+        failing = self._whole_blocks < WHOLE_BLOCKS
+        return Headway(audio, now_s - self._heard_s, now_s - self._level_s, failing)
 
 
 class Supervisor:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,14 @@ from edge.watchdog import (
     BEHIND_BLOCKS,
     BEHIND_S,
     NOTHING_HEARD_S,
+    WHOLE_BLOCKS,
     Headway,
     Pulse,
     Supervisor,
     Verdict,
     watchdog_s,
 )
-from tests.test_listen import ListSource, OneNotePerBlock, block, listen
+from tests.test_listen import Item, ListSource, OneNotePerBlock, block, listen
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,20 @@ def test_a_queue_that_only_grows_is_behind_and_one_that_drains_now_and_then_is_n
         tight = breathing.turn(second, AudioState.RUNNING, 0 if second % 10 == 0 else 249)
         assert full.verdict is (Verdict.BEHIND if second > BEHIND_S else Verdict.HEARS)
         assert tight.verdict is Verdict.HEARS
+
+
+def test_an_ear_that_fails_at_every_inference_is_deaf_and_one_bad_block_a_second_is_not() -> None:
+    """With our models each ninth block completes a spectrum, and fails; the others are kept."""
+    failing, stumbling = Pulse(0.0), Pulse(0.0)
+    for index in range(3000):  # half a minute in blocks of 10 ms
+        now_s = index / 100
+        for pulse, every in ((failing, 9), (stumbling, WHOLE_BLOCKS + 1)):
+            pulse.failed() if index % every == 0 else pulse.heard(now_s)
+        assert stumbling.turn(now_s, AudioState.RUNNING, 0).verdict is Verdict.HEARS
+        fed = failing.turn(now_s, AudioState.RUNNING, 0).verdict is Verdict.HEARS
+        assert fed is (now_s <= NOTHING_HEARD_S)
+    assert failing.turn(30.0, AudioState.RUNNING, 0).verdict is Verdict.FAILING
+    assert failing.turn(31.0, AudioState.OFF, 0).verdict is Verdict.EXPECTS_NOTHING
 
 
 def test_sound_is_expected_anew_from_the_moment_that_a_microphone_is_back() -> None:
@@ -166,6 +182,54 @@ def test_the_live_loop_is_ready_and_fed_and_a_stalled_inference_is_fed_no_more(
     recogniser.over.set()
     loop.join(10.0)
     assert systemd.said()[-2] == "STOPPING=1"
+
+
+class Fails(OneNotePerBlock):
+    """A recogniser that fails at every so manieth block."""
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        self.every = every
+
+    def push(self, block: object) -> list[object]:  # type: ignore[override]
+        if len(self.blocks) % self.every == 0:
+            self.fails_at = len(self.blocks) + 1
+        return super().push(block)  # type: ignore[arg-type,return-value]
+
+
+class Goes(ListSource):
+    """A microphone that gives a block every millisecond, ten times as fast as a true one."""
+
+    def items(self) -> Iterator[Item]:
+        for item in super().items():
+            time.sleep(0.001)
+            yield item
+
+
+@pytest.mark.parametrize(("every", "fed"), [(9, False), (WHOLE_BLOCKS + 50, True)])
+def test_an_ear_that_only_fails_is_fed_no_more_and_one_that_stumbles_is(
+    systemd: Systemd, monkeypatch: pytest.MonkeyPatch, every: int, fed: bool
+) -> None:
+    monkeypatch.setattr("edge.watchdog.NOTHING_HEARD_S", 0.5)
+    monkeypatch.setattr("edge.watchdog.STATUS_S", 0.1)
+    monkeypatch.setattr("edge.listen.AUDIO_STATE_S", 0.02)
+    source = Goes([block(i) for i in range(1200)], kind="microphone", origin_s=0.0)
+    loop = threading.Thread(
+        target=listen,
+        args=(source, Fails(every)),
+        kwargs={"supervisor": Supervisor(systemd.environment())},
+    )
+    loop.start()
+    time.sleep(0.8)
+    early = systemd.said()
+    assert "WATCHDOG=1" in early
+    time.sleep(0.4)
+    late = systemd.said()
+    assert ("WATCHDOG=1" in late) is fed
+    told = any(Verdict.FAILING.value in line for line in early + late)
+    assert told is not fed
+    source.stop()
+    loop.join(10.0)
 
 
 def test_a_microphone_that_is_lost_is_told_and_the_watchdog_stays_fed(systemd: Systemd) -> None:
