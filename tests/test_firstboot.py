@@ -26,6 +26,7 @@ from device.firstboot.report import Facts, look, microphones, notices, status_te
 from device.firstboot.steps import firstboot_steps
 from device.flash.wishes import Wishes
 from device.service.place import Place, apply
+from edge.broker_setup import OWN_PAGE
 from edge.dashboard.login import PASSWORD_FILE, Doorkeeper
 from edge.messages import Clock
 from edge.publish.address import BrokerAddress
@@ -296,7 +297,9 @@ def test_its_own_broker_has_accounts_and_keys_made_here(place, monkeypatch):
     password = place.at(kept.broker_password_file).read_text()
     assert password == (place.root / BROKER / "accounts/parlour/password").read_text()
     looking = BrokerAddress.parse(kept.dashboard_broker)
-    assert (looking.username, looking.host) == ("dashboard", "127.0.0.1")
+    assert (looking.username, looking.host) == (f"parlour{OWN_PAGE}", "127.0.0.1")
+    account = place.root / BROKER / f"accounts/parlour{OWN_PAGE}/password"
+    assert looking.password == account.read_text().strip()
     names = certificate_names(place)
     assert "parlour.local" in names
     before = everything(place)

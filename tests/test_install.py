@@ -39,8 +39,10 @@ from device.service.software import (
     environment_of,
     sha256,
 )
-from edge.broker_setup import BrokerPlan, set_up
+from edge.broker_setup import OWN_PAGE, BrokerPlan, set_up
+from edge.cli.dashboard import broker_for_dashboards
 from edge.errors import UsageError
+from edge.publish.address import BrokerAddress
 from edge.settings import read_settings
 
 PASSWD = "root:x:0:0:root:/root:/bin/bash\n"
@@ -231,6 +233,11 @@ def test_the_settings_of_a_new_piano_name_its_own_broker_and_can_be_read(place: 
     assert (settings.device, settings.mic) == ("parlour", "USB")
     assert settings.broker == "mqtt://parlour@127.0.0.1:1883"
     assert settings.broker_password_file == PASSWORD
+    page = broker_for_dashboards(settings, BrokerAddress.parse(settings.broker))
+    account = folder / f"accounts/parlour{OWN_PAGE}/password"
+    assert page == BrokerAddress(
+        "127.0.0.1", 1883, f"parlour{OWN_PAGE}", account.read_text().strip()
+    )
     own = (folder / "accounts/parlour/password").read_text()
     assert place.at(PASSWORD).read_text() == own
     assert place.at(PASSWORD).stat().st_mode & 0o777 == 0o600

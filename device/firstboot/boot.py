@@ -267,13 +267,12 @@ def _with_own_broker(
             sync_folder(path)
     own = tomllib.loads((folder / "accounts" / device / "sostenuto.toml").read_text())
     password = (folder / "accounts" / device / "password").read_bytes()
-    looking = (folder / "accounts" / "dashboard" / "password").read_text().strip()
     Kept(PASSWORD, password, USER).keep(place)
     wanted = {
         **settings,
         "broker": own["broker"],
         "broker_password_file": PASSWORD,
-        "dashboard_broker": f"mqtt://dashboard:{looking}@{own['broker'].rpartition('@')[2]}",
+        "dashboard_broker": own["dashboard_broker"],
     }
     settings_file(wanted, place).keep(place)
 

@@ -440,6 +440,42 @@ def install_twice(container: Container) -> None:
     say("install once more", f"{again[-1]} ({time.monotonic() - began_s:.1f} s)")
 
 
+PAGE = """
+import json, sys, threading, urllib.request
+import paho.mqtt.client as paho
+where = json.load(urllib.request.urlopen("http://127.0.0.1:8480/api/where"))
+said, denied = {}, threading.Event()
+at = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5, transport="websockets")
+at.ws_set_options("/mqtt", lambda head: {**head, "Origin": "http://127.0.0.1:8480"})
+at.username_pw_set(where["username"], where["password"])
+below = f"sostenuto/v1/{where['device']}/"
+def begin(client, *_):
+    client.subscribe(below + "#", 1)
+    client.publish(below + "cmd/health", json.dumps({"value": None, "transaction": "page"}), 1)
+    client.publish(below + "notes", "{}", 1)
+at.on_connect = begin
+at.on_message = lambda c, u, m: said.setdefault(m.topic.removeprefix(below), json.loads(m.payload))
+at.on_publish = lambda c, u, mid, reason, p: denied.set() if reason.is_failure else None
+at.connect("127.0.0.1", 8480)
+at.loop_start()
+for _ in range(100):
+    if "rsp/health" in said and denied.wait(0.1):
+        break
+    threading.Event().wait(0.1)
+print(where["username"], "sees", *sorted(said), "and may" + " not" * denied.is_set(), "write notes")
+sys.exit("rsp/health" not in said or not denied.is_set())
+"""
+
+
+def page_opens(container: Container) -> None:
+    """The dashboard shows this piano and commands it, with the account that came with it."""
+    words = ["nsenter", "--target", str(container.init), "--net", "--", sys.executable, "-c", PAGE]
+    ran = subprocess.run(words, capture_output=True, text=True, check=False)
+    if ran.returncode != 0:
+        raise DeviceError(f"the dashboard is of no use: {ran.stdout}{ran.stderr}")
+    say("the page at port 8480", ran.stdout.strip())
+
+
 def look(container: Container, piano: Subscriber) -> None:
     """How the service is while all is well."""
     before, heard_s = piano.notes, wait_for(lambda: piano.notes > 0, "the first note")
@@ -575,6 +611,7 @@ def main() -> int:
         piano = Subscriber(container)
         try:
             look(container, piano)
+            page_opens(container)
 
             def hang() -> None:
                 os.kill(container.process, signal.SIGSTOP)
