@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from device.update import raspberrypi_boot
+from device.update import grub_boot, raspberrypi_boot
 from device.update.boot_files import autoboot_txt, grub_cfg, grubenv, system_conf
 from device.update.raspberrypi_boot import CARD_VARIABLE, SECTOR, Boot
 
@@ -110,6 +110,54 @@ def test_grubs_environment_is_a_block_that_grub_reads(tmp_path: Path) -> None:
         assert "ORDER=A B" in listed.stdout.splitlines()
 
 
+def ask_grub(block: Path, *words: str) -> str:
+    asked = subprocess.run(
+        [sys.executable, grub_boot.__file__, *words],
+        env={grub_boot.GRUBENV_VARIABLE: str(block)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return asked.stdout.strip()
+
+
+def test_rauc_turns_grub_s_slot_by_one_sector_and_only_what_settled_stays(tmp_path: Path) -> None:
+    block = tmp_path / "grubenv"
+    block.write_bytes(grubenv())
+    lies = block.stat().st_ino
+    assert (ask_grub(block, "get-primary"), ask_grub(block, "get-state", "B")) == ("A", "bad")
+    ask_grub(block, "set-state", "B", "bad")
+    assert block.read_bytes() == grubenv(), "what is so already is not changed"
+    ask_grub(block, "set-primary", "B")
+    assert (ask_grub(block, "get-primary"), ask_grub(block, "get-state", "B")) == ("B", "good")
+    assert b"ORDER=B A\n" in block.read_bytes() and b"SETTLED=A\n" in block.read_bytes()
+    ask_grub(block, "settled", "B")
+    assert b"SETTLED=B\n" in block.read_bytes()
+    ask_grub(block, "set-state", "B", "bad")
+    assert ask_grub(block, "get-primary") == "A"
+    assert block.stat().st_ino == lies and block.stat().st_size == 1024
+    assert block.read_bytes()[SECTOR:] == grubenv()[SECTOR:]
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 1024, grubenv()[:40].ljust(1024, b"#")])
+def test_a_block_that_a_cut_left_empty_is_a_new_card_s(tmp_path: Path, content: bytes) -> None:
+    block = tmp_path / "grubenv"
+    block.write_bytes(content)
+    assert ask_grub(block, "get-primary") == "A"
+    ask_grub(block, "set-state", "B", "bad")
+    assert block.read_bytes() == grubenv()
+    assert grub_boot.from_bytes(content, "B")["SETTLED"] == "B"
+
+
+def test_what_is_no_question_of_rauc_s_is_an_error_in_one_line(tmp_path: Path) -> None:
+    block = tmp_path / "grubenv"
+    block.write_bytes(grubenv())
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        ask_grub(block, "set-primary", "C")
+    assert failed.value.stderr.count("\n") == 1
+    assert block.read_bytes() == grubenv()
+
+
 def test_the_grub_script_is_one_that_grub_understands(tmp_path: Path) -> None:
     text = grub_cfg("1234abcd", "quiet")
     assert "root=PARTUUID=1234abcd-$part ro rauc.slot=$slot quiet" in text
@@ -122,8 +170,9 @@ def test_the_grub_script_is_one_that_grub_understands(tmp_path: Path) -> None:
 def test_rauc_reads_its_configuration(tmp_path: Path) -> None:
     generic = system_conf("sostenuto-generic-arm64", "1234abcd")
     raspberrypi = system_conf("sostenuto-raspberrypi-arm64", "1234abcd")
-    assert "bootloader=grub\n" in generic and "[handlers]" not in generic
-    assert "bootloader=custom\n" in raspberrypi and "raspberrypi-boot" in raspberrypi
+    assert "bootloader-custom-backend=/usr/lib/sostenuto/grub-boot\n" in generic
+    assert "bootloader-custom-backend=/usr/lib/sostenuto/raspberrypi-boot\n" in raspberrypi
+    assert "activate-installed=false\n" in generic
     if shutil.which("rauc") is None:
         pytest.skip("rauc is not installed")
     for text in (generic, raspberrypi):

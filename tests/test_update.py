@@ -35,9 +35,9 @@ from device.soak.update_bench import (
     lay_software,
     wheels_of,
 )
-from device.update import system
+from device.update import grub_boot, system
 from device.update.apply import apply, roll_back, settle
-from device.update.boot_files import system_conf
+from device.update.boot_files import grubenv, system_conf
 from device.update.bundle import Bundle, Kind, read_bundle, unpack
 from device.update.command import run_pack
 from device.update.durable import pointed_at, turn
@@ -720,6 +720,10 @@ import json, os, sys
 path = os.environ["RAUC_OF_A_TEST"]
 words = sys.argv[1:]
 with open(path, "a") as file: file.write(" ".join(words) + "\\n")
+if words[-2] == os.environ.get("FAILS"):
+    folder = os.path.dirname(path)
+    os.system(f"cat {{folder}}/card/parcels/trial.json >>{{folder}}/trial")
+    sys.exit("no")
 if words[0].startswith("--"): os.execv("{rauc}", ["rauc", *words])
 if words[:2] == ["status", "--output-format=json"]:
     print(json.dumps({{"slots": [
@@ -734,12 +738,11 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     real = shutil.which("rauc")
     folder = tmp_path / "programs"
     folder.mkdir()
-    for name, text in (
-        ("rauc", RAUC.format(python=sys.executable, rauc=real)),
-        ("grub-editenv", '#!/bin/sh\necho "grub-editenv $*" >>"$RAUC_OF_A_TEST"\n'),
-    ):
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
+    (folder / "rauc").write_text(RAUC.format(python=sys.executable, rauc=real))
+    (folder / "rauc").chmod(0o755)
+    block = tmp_path / "grubenv"
+    block.write_bytes(grubenv())
+    monkeypatch.setattr(grub_boot, "GRUBENV", block)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("RAUC_OF_A_TEST", str(tmp_path / "asked"))
     return tmp_path / "asked"
@@ -790,7 +793,7 @@ def test_a_system_is_written_tried_and_settles(
     device = card(tmp_path, maker, service, board)
     bundle = whole_system(maker, tmp_path, "1.1", board)
     assert apply(str(bundle.path), device).result is Result.ON_TRIAL
-    assert words(asked) == [f"install {bundle.path}"]
+    assert words(asked) == [f"install {bundle.path}", "status mark-active other"]
     raspberrypi = "raspberrypi" in board
     assert service.reboots == [raspberrypi]
     assert told(device) == []
@@ -798,8 +801,9 @@ def test_a_system_is_written_tried_and_settles(
     outcome = settle(device)
     assert outcome is not None
     assert outcome.result is Result.COMMITTED
-    grub = [] if raspberrypi else ["grub-editenv /boot/card/grub/grubenv set SETTLED=B"]
-    assert words(asked) == [*grub, "status mark-good booted"]
+    assert words(asked) == ["status mark-good booted"]
+    settled = grub_boot.from_bytes(grub_boot.GRUBENV.read_bytes())["SETTLED"]
+    assert settled == ("A" if raspberrypi else "B")
     assert [kind for kind, _ in told(device)] == [EventKind.UPDATE_COMMITTED]
     assert settle(device) is None
 
@@ -833,6 +837,31 @@ def test_a_system_that_cannot_be_left_does_not_start_again_for_ever(
     for _ in range(5):
         settle(device)
     assert len(service.reboots) == 3
+
+
+def test_nothing_starts_unproven_of_which_no_trial_is_noted_down(
+    maker: Maker, tmp_path: Path, service: Service, asked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = card(tmp_path, maker, service, BOARDS[0])
+    monkeypatch.setenv("FAILS", "mark-active")
+    with pytest.raises(DeviceError, match="mark-active fails: no; the old system stays"):
+        apply(str(whole_system(maker, tmp_path, "1.1", BOARDS[0]).path), device)
+    assert trial_of(device) is None and service.reboots == []
+    noted = asked.with_name("trial").read_text()
+    assert '"target":"B"' in noted, "the trial was noted down before"
+
+
+def test_the_version_of_a_system_is_that_of_the_bundle_that_its_slot_was_written_from(
+    maker: Maker, tmp_path: Path, service: Service
+) -> None:
+    device = card(tmp_path, maker, service, BOARDS[0])
+    status = "[slot.rootfs.1]\nbundle.version=1.1\nstatus={}\n"
+    device.slots_status.write_text(status.format("ok"))
+    assert device.version_of(Kind.SYSTEM) == "1.0"
+    device.kernel_arguments.write_text("rauc.slot=B\n")
+    assert device.version_of(Kind.SYSTEM) == "1.1"
+    device.slots_status.write_text(status.format("pending"))
+    assert device.version_of(Kind.SYSTEM) == "1.0"
 
 
 def test_a_system_larger_than_its_slot_is_refused(

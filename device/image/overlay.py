@@ -119,10 +119,10 @@ def make(folder: Path, board: Board, accounts: Mapping[str, bytes], epoch_s: int
     rauc = folder / "etc/rauc"
     rauc.mkdir(exist_ok=True)
     (rauc / "system.conf").write_text(boot_files.system_conf(COMPATIBLE[board], DISK))
-    if board == "raspberrypi":
-        backend = folder / boot_files.RASPBERRYPI_BACKEND.lstrip("/")
-        backend.write_text(boot_files.shipped("raspberrypi_boot.py"))
-        backend.chmod(0o755)
+    name, text = boot_files.backend(COMPATIBLE[board])
+    program = folder / name.lstrip("/")
+    program.write_text(text)
+    program.chmod(0o755)
     (folder / "etc/machine-id").touch()
     # systemd's clock never stands before this file's time: a piano without a clock is not in 1970.
     (folder / "usr/lib/clock-epoch").write_text(f"{epoch_s}\n")

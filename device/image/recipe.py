@@ -49,7 +49,7 @@ COMMON = (
 
 IN_THE_ROOT: Mapping[Board, tuple[str, ...]] = MappingProxyType(
     {
-        "generic": (*COMMON, "grub-common"),  # grub-editenv, which RAUC calls
+        "generic": COMMON,
         "raspberrypi": (*COMMON, "firmware-brcm80211"),
     }
 )

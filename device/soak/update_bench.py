@@ -105,6 +105,7 @@ def device_at(
         state=folder / "state",
         keyring=keyring,
         system_conf=conf,
+        slots_status=folder / "slots.raucs",
         os_release=folder / "os-release",
         kernel_arguments=folder / "cmdline",
         python=sys.executable,

@@ -1,8 +1,7 @@
 """What the boot loader and RAUC are told of a card: for whoever builds the image.
 
-On the generic image, GRUB starts the slot and RAUC has its own way with GRUB's environment. On a
-Raspberry Pi, RAUC is given `device.update.raspberrypi_boot`, installed as `RASPBERRYPI_BACKEND`
-and executable.
+RAUC tells the boot loader by a program of ours: `device.update.grub_boot` on the generic image,
+`device.update.raspberrypi_boot` on a Raspberry Pi, installed as `backend` says and executable.
 """
 
 from __future__ import annotations
@@ -10,12 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from string import Template
 
-RASPBERRYPI_BACKEND = "/usr/lib/sostenuto/raspberrypi-boot"
-GRUBENV = "/boot/card/grub/grubenv"
+from device.update import grub_boot
 
-_GRUB = f"bootloader=grub\ngrubenv={GRUBENV}"
-_TRYBOOT = "bootloader=custom"
-_HANDLER = f"\n[handlers]\nbootloader-custom-backend={RASPBERRYPI_BACKEND}"
+_FOLDER = "/usr/lib/sostenuto"
 
 MASKED = ("rauc-mark-good.service",)
 """Debian's RAUC finds every start good; here a start has to prove it."""
@@ -26,14 +22,18 @@ def shipped(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
+def backend(compatible: str) -> tuple[str, str]:
+    """Where RAUC's program for a board's boot loader is installed, and its text."""
+    name = "raspberrypi" if compatible.startswith("sostenuto-raspberrypi-") else "grub"
+    return f"{_FOLDER}/{name}-boot", shipped(f"{name}_boot.py")
+
+
 def system_conf(compatible: str, disk: str) -> str:
     """``/etc/rauc/system.conf`` for a card whose disk signature is ``disk``, eight hex digits."""
-    raspberrypi = compatible.startswith("sostenuto-raspberrypi-")
     return Template(shipped("system.conf.in")).substitute(
         compatible=compatible,
         disk=disk,
-        boot=_TRYBOOT if raspberrypi else _GRUB,
-        handlers=_HANDLER if raspberrypi else "",
+        backend=backend(compatible)[0],
     )
 
 
@@ -44,9 +44,7 @@ def grub_cfg(disk: str, arguments: str) -> str:
 
 def grubenv(**variables: str) -> bytes:
     """GRUB's environment block, 1024 bytes: at first ``ORDER='A B'``, A good and settled."""
-    said = {"ORDER": "A B", "A_OK": "1", "A_TRY": "0", "B_OK": "0", "B_TRY": "0", "SETTLED": "A"}
-    lines = "".join(f"{name}={value}\n" for name, value in (said | variables).items())
-    return f"# GRUB Environment Block\n{lines}".encode().ljust(1024, b"#")
+    return grub_boot.to_bytes(grub_boot.NEW | variables)
 
 
 def autoboot_txt() -> bytes:

@@ -108,8 +108,9 @@ class Place:
         Virtual environments, ``current`` and ``settled`` (`device.update.software`).
     state : Path
         The service's folder, where it finds what it shall tell.
-    keyring, system_conf : Path
-        Whom the device believes; RAUC's configuration, where there are slots.
+    keyring, system_conf, slots_status : Path
+        Whom the device believes; RAUC's configuration, where there are slots, and what it noted
+        down of the bundles that it wrote to them.
     python : str
         Makes virtual environments.
     self_test : tuple of str
@@ -121,6 +122,7 @@ class Place:
     state: Path = field(default_factory=lambda: parcels_dir().parent)
     keyring: Path = Path("/etc/rauc/keyring.pem")
     system_conf: Path = Path("/etc/rauc/system.conf")
+    slots_status: Path = Path("/var/lib/rauc/slots.raucs")
     os_release: Path = Path("/etc/os-release")
     kernel_arguments: Path = Path("/proc/cmdline")
     python: str = "/usr/bin/python3"
@@ -171,6 +173,10 @@ class Place:
         return ours
 
     def _image_version(self) -> str:
+        """Of the bundle that the running slot was written from; of a card, what lies on it."""
+        written = self._slot_said().get("bundle.version", "")
+        if version_numbers(written):
+            return written
         try:
             lines = self.os_release.read_text(encoding="utf-8").splitlines()
         except OSError:
@@ -178,6 +184,17 @@ class Place:
         said = dict(line.partition("=")[::2] for line in lines)
         version = said.get("IMAGE_VERSION", "").strip('"')
         return version if version_numbers(version) else software_version()
+
+    def _slot_said(self) -> dict[str, str]:
+        """What RAUC noted down of the slot that runs, once it was written to the end."""
+        conf, status = (configparser.ConfigParser(interpolation=None, strict=False) for _ in "01")
+        conf.read((self.system_conf,), encoding="utf-8")
+        status.read((self.slots_status,), encoding="utf-8")
+        for section in conf.sections():
+            if self.booted_slot and conf[section].get("bootname") == self.booted_slot:
+                said = dict(status[section]) if section in status else {}
+                return said if said.get("status") == "ok" else {}
+        return {}
 
     def free_bytes(self, kind: Kind) -> int:
         """Room for an update of this kind."""

@@ -8,13 +8,12 @@ slot that has not settled once (``grub.cfg.in``). So what cannot start at all ne
 from __future__ import annotations
 
 import re
-import shutil
 from contextlib import suppress
 
 import msgspec
 
-from device.update.boot_files import GRUBENV
-from device.update.bundle import Bundle, Kind, last_words, rauc, run_program
+from device.update import grub_boot
+from device.update.bundle import Bundle, Kind, last_words, rauc
 from device.update.durable import remove
 from device.update.outcome import MOST_STARTS, Outcome, Result, Trial, mark, trial_file
 from device.update.place import Place
@@ -51,13 +50,18 @@ def roll_back_system(place: Place) -> Outcome:
     slot = OTHER[_booted(place)]
     if slot not in good_slots(_rauc("status", "--output-format=json")):
         raise UsageError(f"slot {slot} holds no system that is known to be good; apply a bundle")
-    _rauc("status", "mark-active", "other")
     before = place.version_of(Kind.SYSTEM)
     return _start_trial(Trial(Kind.SYSTEM, f"of slot {slot}", slot, before), place)
 
 
 def _start_trial(trial: Trial, place: Place) -> Outcome:
+    """Note it down, and only then let it start: whatever starts unproven is judged."""
     mark(trial, place)
+    try:
+        _rauc("status", "mark-active", "other")
+    except DeviceError:
+        remove(trial_file(place))
+        raise
     place.service.reboot(tryboot=place.tries_by_firmware)
     return Outcome(
         Result.ON_TRIAL,
@@ -123,11 +127,10 @@ def _leave(trial: Trial, why: str, place: Place) -> Outcome:
 
 def set_settled(slot: str) -> None:
     """Tell GRUB which slot has proven itself."""
-    program = shutil.which("grub-editenv")
-    ran = None if program is None else run_program((program, GRUBENV, "set", f"SETTLED={slot}"))
-    if ran is None or ran.returncode != 0:
-        why = "grub-editenv is not installed" if ran is None else last_words(ran)
-        raise DeviceError(f"{GRUBENV}: cannot be written ({why})")
+    try:
+        grub_boot.asked(("settled", slot), grub_boot.GRUBENV)
+    except (grub_boot.BootError, OSError) as error:
+        raise DeviceError(f"{grub_boot.GRUBENV}: cannot be written ({error})") from None
 
 
 def good_slots(status_json: str) -> frozenset[str]:
