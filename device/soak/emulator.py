@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -48,20 +48,23 @@ class Board:
 
     Attributes
     ----------
-    card : Path
-        Changed by what runs.
+    card : Path or str
+        A file, changed by what runs, or what else QEMU takes for one.
     log : Path
         Everything the board says on its serial line, appended.
     units : mapping
         Name of a systemd unit: its text; started with the system.
+    more : sequence of str
+        Further words for QEMU.
     """
 
-    card: Path
+    card: Path | str
     log: Path
     folder: Path
     units: Mapping[str, str] = field(default_factory=dict)
     memory_mib: int = 1024
     cores: int = 2
+    more: Sequence[str] = ()
     _process: subprocess.Popen[bytes] | None = None
     _start_s: float = 0.0
     _read_from: int = 0
@@ -80,6 +83,7 @@ class Board:
             *("-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=reset"),
             *("-display", "none", "-monitor", "none"),
             *("-chardev", f"file,id=serial,append=on,path={self.log}", "-serial", "chardev:serial"),
+            *self.more,
         ]
         for name, text in self.units.items():
             sent = base64.b64encode(text.encode()).decode()
