@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -22,6 +24,7 @@ from device.firstboot.boot import Start, first_boot
 from device.firstboot.card import card_text, host_name, read_card, without_secrets, wpa_psk
 from device.firstboot.keeping import Kept, replace_on_card
 from device.firstboot.network import CABLE, Link, read_links, wifi_profile, wifi_trouble
+from device.firstboot.radio import CONTROL, GENERIC, ask_for, family
 from device.firstboot.report import Facts, look, microphones, notices, status_text, tell
 from device.firstboot.steps import firstboot_steps
 from device.flash.wishes import Wishes
@@ -569,3 +572,36 @@ def test_the_command_does_it_all_on_a_root_in_a_folder(place):
     assert settings(place).device == "parlour"
     assert "piano parlour" in place.at("/boot/card/status.txt").read_text()
     subprocess.run([*command, "--report"], check=True, capture_output=True)
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_NETLINK"), reason="Linux's netlink")
+def test_this_kernel_tells_the_number_of_a_family_and_of_none_it_does_not_know() -> None:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, GENERIC) as kernel:
+        kernel.bind((0, 0))
+        assert family(kernel, "nlctrl") == CONTROL
+        with pytest.raises(FileNotFoundError):
+            family(kernel, "sostenuto")
+
+
+def acknowledged(code: int) -> bytes:
+    """``NLMSG_ERROR``: a code, and the head of what it answers."""
+    return struct.pack("=IHHIIi", 36, 2, 0, 1, 0, code) + bytes(16)
+
+
+def test_the_country_is_asked_for_as_iw_does_and_a_refusal_is_told() -> None:
+    numbered = struct.pack("=IHHII", 40, 16, 0, 1, 0) + struct.pack("=BBH", 1, 2, 0)
+    numbered += struct.pack("=HH8s", 12, 2, b"nl80211") + struct.pack("=HHHH", 6, 1, 29, 0)
+    for code in (0, -errno.EINVAL):
+        ours, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, kernel:
+            for answer in (numbered, acknowledged(0), acknowledged(code)):
+                kernel.send(answer)
+            if code:
+                with pytest.raises(OSError, match="Invalid argument"):
+                    ask_for("DE", ours)
+            else:
+                ask_for("DE", ours)
+            assert b"nl80211\0" in kernel.recv(4096)
+            # family 29, command 27 (REQ_SET_REG), attribute 33 (REG_ALPHA2): "DE"
+            head = struct.pack("=IHHII", 28, 29, 5, 1, 0) + bytes([27, 1, 0, 0])
+            assert kernel.recv(4096) == head + struct.pack("=HH4s", 7, 33, b"DE")

@@ -20,7 +20,7 @@ def firstboot(
 ) -> None:
     """Take over what the card says, make the keys, write status.txt; run at every start."""
     from device.firstboot.boot import first_boot
-    from device.firstboot.network import set_country
+    from device.firstboot.radio import set_country
     from device.firstboot.report import tell
     from device.service.place import Place
 
@@ -28,6 +28,9 @@ def firstboot(
     if not report:
         start = first_boot(place)
         if place.live and start.country is not None:
-            set_country(start.country)
+            try:
+                set_country(start.country)
+            except OSError as error:
+                sys.stderr.write(f"Wi-Fi keeps to what every country allows: {error.strerror}\n")
     for line in tell(place):
         sys.stderr.write(f"{line}\n")

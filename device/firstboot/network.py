@@ -8,7 +8,6 @@ where the Wi-Fi is wrong; no access point is set up, which would need a radio of
 from __future__ import annotations
 
 import configparser
-import contextlib
 import re
 import subprocess
 import uuid
@@ -221,11 +220,3 @@ def _nmcli(*arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return ran.stdout if ran.returncode == 0 else None
-
-
-def set_country(country: str) -> None:
-    """Tell the kernel by whose law the radio is used; without ``iw`` it keeps to what all allow."""
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run(
-            ["iw", "reg", "set", country], capture_output=True, timeout=_QUIET_S, check=False
-        )
