@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ import msgspec
 from msgspec.structs import replace
 
 from edge.errors import SostenutoError, UsageError
+from edge.full_test import FullTest
 from edge.logs import OnceThenCounted, counted
 from edge.messages import (
     COMMANDS,
@@ -31,6 +33,7 @@ from edge.messages import (
     Diagnostics,
     Envelope,
     EventKind,
+    Extent,
     Health,
     HistoryAnswer,
     HistoryRequest,
@@ -40,6 +43,7 @@ from edge.messages import (
     Response,
     ResponseStatus,
     SelfTest,
+    SelfTestResult,
     encode,
 )
 from edge.publish.commands import Asked, CommandDesk, RefusedError, legible, read_command
@@ -182,6 +186,8 @@ class Commander:
         None where no past is kept.
     looks : sequence of Look
         What the self-test looks at beside the usual.
+    full_test : FullTest or None
+        What the full one does beside that; None where there is nothing for it.
     allowed : collection of str
         The commands that are carried out at all.
     """
@@ -195,6 +201,7 @@ class Commander:
         log_tail: LogTail | None = None,
         history: AskHistory | None = None,
         looks: Sequence[Look] = (),
+        full_test: FullTest | None = None,
         allowed: Collection[str] = tuple(COMMANDS),
     ) -> None:
         self._desk = desk
@@ -203,6 +210,8 @@ class Commander:
         self._log_tail = log_tail
         self._history = history
         self._looks = looks
+        self._full_test = full_test
+        self._full_asked: Asked | None = None
         self._allowed = frozenset(allowed)
         self._turned_away = 0
         self._refused = 0
@@ -224,7 +233,7 @@ class Commander:
         for _ in range(AT_ONCE):
             arrival = self._desk.take()
             if arrival is None:
-                return
+                break
             try:
                 asked = read_command(arrival, self._allowed)
             except RefusedError as refused:
@@ -234,6 +243,7 @@ class Commander:
                 self._answer(piano, asked)
             except RefusedError as refused:
                 self._refuse(piano, refused)
+        self._end_full_test(piano)
 
     def _refuse(self, piano: Piano, refused: RefusedError) -> None:
         self._refused += 1
@@ -256,17 +266,48 @@ class Commander:
             return RefusedError(reason, text, asked.kind.name, asked.transaction)
 
         try:
+            if asked.kind.name == "self_test" and asked.value is Extent.FULL:
+                self._begin_full_test(asked)
+                return
             answer = self._carry_out(piano, asked)
         except SostenutoError as error:
             raise refused(Refusal.NOT_POSSIBLE, str(error)) from None
         except Exception as error:
             log.exception("the command %s failed", asked.kind.name)
             raise refused(Refusal.FAILED, f"{type(error).__name__}: {error}") from None
+        self._say_answer(piano, asked, answer)
+
+    def _begin_full_test(self, asked: Asked) -> None:
+        """Its answer comes when it has ended."""
+        if self._full_test is None:
+            raise UsageError("there is no full self-test here; ask without a value")
+        self._full_test.begin(time.monotonic())
+        self._full_asked = asked
+
+    def _end_full_test(self, piano: Piano) -> None:
+        """Answer whoever asked, and tell everybody, if it has ended."""
+        asked = self._full_asked
+        if asked is None or self._full_test is None:
+            return
+        heard = self._full_test.ended(time.monotonic())
+        if heard is None:
+            return
+        self._full_asked = None
+        now = self_test(piano.tell_health(), piano.broker_trouble, self._looks)
+        checks = (*heard, *now.checks)
+        found = SelfTest(passed=all(check.passed for check in checks), checks=checks)
+        piano.say("self_test", SelfTestResult(passed=found.passed, checks=checks))
+        try:
+            self._say_answer(piano, asked, found)
+        except RefusedError as refused:
+            self._refuse(piano, refused)
+
+    def _say_answer(self, piano: Piano, asked: Asked, answer: Any) -> None:
         response = Response(status=ResponseStatus.OK, transaction=asked.transaction, data=answer)
         size = len(encode(response)) + ENVELOPE_BYTES
         if size > asked.max_bytes:
             text = f"the answer has {size} bytes; max_bytes allows {asked.max_bytes}"
-            raise refused(Refusal.ANSWER_TOO_LARGE, text)
+            raise RefusedError(Refusal.ANSWER_TOO_LARGE, text, asked.kind.name, asked.transaction)
         piano.say(f"rsp/{asked.kind.name}", response)
 
     def _carry_out(self, piano: Piano, asked: Asked) -> Any:

@@ -736,6 +736,12 @@ class SelfTest(Struct, frozen=True, kw_only=True):
     checks: Annotated[tuple[Check, ...], about("The checks, in order.")]
 
 
+class Extent(StrEnum):
+    """How much of itself the device looks at; null: what it can at once."""
+
+    FULL = "full"
+
+
 class SelfTestResult(Envelope, frozen=True, kw_only=True):
     """What the last full self-test found: the one with the known recording and the microphone."""
 
@@ -861,7 +867,14 @@ _ALL_COMMANDS = (
         "Follow this piece of the catalogue from now on; null: recognise what is played.",
     ),
     CommandKind("detail", DetailChange, Detail, "Choose what of the playing is published live."),
-    CommandKind("self_test", None, SelfTest, "Look whether everything works, without a sound."),
+    CommandKind(
+        "self_test",
+        Extent | None,
+        SelfTest,
+        "Look whether everything works, without a sound. `full`: hear the known recording too, "
+        "beside the listening; the answer comes with its end, within three minutes, and on "
+        "`self_test`.",
+    ),
     CommandKind("health", None, Health, "Publish `health` now, and answer with it."),
     CommandKind("diagnostics", None, Diagnostics, "Tell what whoever mends the device needs."),
     CommandKind("history", HistoryRequest, HistoryAnswer, "Tell what was played at a time."),

@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import string
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,8 +21,10 @@ import paho.mqtt.client as paho
 import pytest
 
 from edge.audio.block import STREAM_RATE_HZ, Block
+from edge.cli.household import known_recording
 from edge.commander import Commander, LogTail, Standing, changed, recorded_in, self_test
 from edge.errors import CatalogueError
+from edge.full_test import FullTest
 from edge.listen import Listener
 from edge.messages import (
     COMMANDS,
@@ -42,6 +45,10 @@ from edge.messages import (
     Info,
     Refusal,
     Response,
+    ResponseStatus,
+    SelfTest,
+    SelfTestResult,
+    Verdict,
     encode,
     full_topic,
 )
@@ -51,6 +58,7 @@ from edge.publish.commands import Arrival, CommandDesk, RefusedError, legible, r
 from edge.publish.compose import DetailFilter
 from edge.publish.disk_outbox import DiskOutbox
 from edge.publish.publisher import Publisher
+from edge.settings import Settings
 
 BLOCK_SAMPLES = 320
 
@@ -663,3 +671,85 @@ def test_under_mqtt_3_1_1_a_retained_command_is_carried_out_as_it_comes_and_neve
     stranger.loop_stop()
     assert "retained at the broker" in again.of("event")[0].text
     assert again.standing.listening()
+
+
+# ---- the full self-test
+
+
+def heard(*checks: Check, code: int = 0, first: str = "") -> tuple[str, ...]:
+    """A program that says so as `sostenuto-device selftest --json` does."""
+    found = SelfTest(passed=all(check.passed for check in checks), checks=checks)
+    text = f"{first}; print({encode(found).decode()!r}); raise SystemExit({code})"
+    return (sys.executable, "-c", text.lstrip("; "))
+
+
+BAR = Check(name="known bar, separable3d", passed=True, text="bar 9", verdict=Verdict.PASSED)
+DEAF = Check(name="known notes, separable3d", passed=False, text="0.12", remedy="go back")
+
+
+def test_a_full_self_test_goes_on_beside_the_listening_and_is_told_to_all(tmp_path) -> None:
+    slow = "import os, time; time.sleep(0.5); assert os.nice(0) == 19"
+    with a_parlour(tmp_path, full_test=FullTest(heard(BAR, first=slow))) as parlour:
+        before = parlour.ear.blocks
+        answer = parlour.ask("self_test", "full")
+        assert parlour.ear.blocks > before + 20, "it went on hearing"
+        assert answer.status is ResponseStatus.OK
+        names = [check.name for check in answer.data.checks]
+        assert names == [BAR.name, "sound", "pace", "broker", "disk", "heat"]
+        (told,) = parlour.of("self_test")
+        assert isinstance(told, SelfTestResult)
+        assert told.checks == answer.data.checks
+        assert parlour.ask("self_test").data.checks[0].name == "sound"
+        assert len(parlour.of("self_test")) == 1, "what is looked at at once is told to nobody else"
+
+
+def test_a_second_full_self_test_is_refused_while_one_is_under_way(tmp_path) -> None:
+    slow = FullTest(heard(BAR, first="import time; time.sleep(60)"))
+    with a_parlour(tmp_path, full_test=slow) as parlour:
+        payload = command("full", "first")
+        parlour.desk.received(full_topic("parlour", "cmd/self_test"), payload, False)
+        refused = parlour.ask("self_test", "full")
+        assert refused.reason is Refusal.NOT_POSSIBLE
+        assert "under way" in (refused.error or "")
+        slow.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "most_s", "said"),
+    [
+        (heard(DEAF, code=1), 60.0, "0.12"),
+        ((sys.executable, "-c", "raise SystemExit(3)"), 60.0, "the program ended with 3"),
+        ((sys.executable, "-c", "import time; time.sleep(60)"), 0.2, "not heard within 0 s"),
+        (("/nowhere/sostenuto-device",), 60.0, "the program ended with 127"),
+    ],
+)
+def test_a_full_self_test_that_fails_hangs_or_is_not_there_fails(
+    tmp_path, words, most_s, said
+) -> None:
+    with a_parlour(tmp_path, full_test=FullTest(words, most_s)) as parlour:
+        data = parlour.ask("self_test", "full").data
+    assert not data.passed
+    assert said in data.checks[0].text
+    assert data.checks[0].remedy
+
+
+def test_where_there_is_no_full_self_test_that_is_said(tmp_path) -> None:
+    with a_parlour(tmp_path) as parlour:
+        assert parlour.ask("self_test", "full").reason is Refusal.NOT_POSSIBLE
+        assert parlour.ask("self_test", "whole").reason is Refusal.MALFORMED
+
+
+@pytest.mark.slow
+def test_the_known_recording_is_heard_by_the_program_beside_this_one() -> None:
+    """The true program, with every model there is."""
+    words = known_recording(Settings())
+    assert Path(words[0]).is_file()
+    assert known_recording(Settings(catalog="/c"))[-2:] == ("--catalog", "/c")
+    test = FullTest(words)
+    test.begin(time.monotonic())
+    until_s = time.monotonic() + 170.0
+    while (checks := test.ended(time.monotonic())) is None and time.monotonic() < until_s:
+        time.sleep(0.05)
+    assert checks is not None
+    assert {"models", "catalogue", "known notes, separable3d"} <= {check.name for check in checks}
+    assert all(check.passed for check in checks), checks

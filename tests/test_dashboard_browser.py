@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import shlex
@@ -25,6 +26,7 @@ from edge.dashboard.server import DashboardServer, Piano
 from edge.errors import RESTART_EXIT
 from edge.messages import (
     AudioState,
+    Check,
     Envelope,
     EventMessage,
     Feedback,
@@ -37,6 +39,11 @@ from edge.messages import (
     Piece,
     PieceState,
     Position,
+    Response,
+    ResponseStatus,
+    SelfTest,
+    SelfTestResult,
+    Verdict,
     encode,
     full_topic,
 )
@@ -666,6 +673,57 @@ def test_an_event_is_told_to_whoever_looks(
     expect(page.locator("#ear-word")).to_have_text("Listening")
     player.say("event", EventMessage, kind="overrun", text="sound was lost", count=3)
     expect(page.locator("#events")).to_contain_text("sound was lost (3 times)")
+
+
+def test_the_newest_self_test_is_a_table_and_a_new_one_is_a_click_away(
+    dashboard: DashboardServer,
+    player: Player,
+    house: House,
+    look: Look,
+    wait_until: Callable[..., None],
+) -> None:
+    checks = (
+        Check(name="known bar", passed=True, text="bar 9 of 9", verdict=Verdict.PASSED),
+        Check(name="disk", passed=False, text="12 MB free", remedy="make room"),
+        Check(name="power", passed=True, text="no sensor here", verdict=Verdict.NOT_TRIED),
+    )
+    page = look(f"{dashboard.url}#piano")
+    expect(page.locator("#test-note")).to_have_text("None was made yet.")
+    player.say("self_test", SelfTestResult, retain=True, passed=False, checks=checks)
+    expect(page.locator("#test-note")).to_contain_text("Something has to be mended")
+    rows = page.get_by_role("table", name="Self-test").get_by_role("row")
+    expect(rows).to_have_text(
+        [
+            re.compile("passed.*known bar.*bar 9 of 9"),
+            re.compile("failed.*disk.*12 MB free.*make room"),
+            re.compile("not tried.*power.*no sensor here"),
+        ]
+    )
+    page.reload()
+    expect(rows).to_have_count(3)
+    take_pictures(page, "self-test")
+
+    asked: list[dict[str, Any]] = []
+    device = paho.Client(paho.CallbackAPIVersion.VERSION2)
+    device.on_message = lambda _c, _u, message: asked.append(json.loads(message.payload))
+    device.connect(house.address.host, house.address.port)
+    device.subscribe(full_topic("parlour", "cmd/self_test"))
+    device.loop_start()
+    page.get_by_role("button", name="Test now").click()
+    expect(page.locator("#test-note")).to_contain_text("three minutes")
+    expect(page.get_by_role("button", name="Test now")).to_be_disabled()
+    wait_until(lambda: asked, "the command")
+    (command,) = asked
+    assert command["value"] == "full"
+    player.say("self_test", SelfTestResult, retain=True, passed=True, checks=checks[:1])
+    found = SelfTest(passed=True, checks=checks[:1])
+    answer = {"status": ResponseStatus.OK, "transaction": command["transaction"], "data": found}
+    player.say("rsp/self_test", Response, **answer)
+    expect(page.locator("#test-note")).to_contain_text("All is well")
+    expect(rows).to_have_count(1)
+    expect(page.get_by_role("button", name="Test now")).to_be_enabled()
+    device.disconnect()
+    device.loop_stop()
 
 
 def test_a_message_that_comes_twice_counts_once(

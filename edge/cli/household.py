@@ -7,6 +7,7 @@ that keeps "switched off", the log's tail for diagnostics, the guests of the con
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import msgspec
 
 from edge.board import board_name
 from edge.commander import Commander, LogTail, Standing, recorded_in
+from edge.full_test import FullTest
 from edge.messages import COMMANDS
 from edge.publish.address import BrokerAddress, shown
 from edge.publish.commands import CommandDesk
@@ -77,12 +79,14 @@ def a_household(
     if standing is not None and switch_on:
         standing.keep(True)
     tail = LogTail(secrets=_secrets(broker))
+    full_test = FullTest(known_recording(settings))
     commander = Commander(
         desk,
         standing=standing,
         settings=scrubbed(settings),
         log_tail=tail,
         history=None if record is None else recorded_in(record),
+        full_test=full_test,
         allowed=tuple(COMMANDS) if settings.commands is None else settings.commands,
     )
     ours = logging.getLogger("edge")
@@ -92,8 +96,16 @@ def a_household(
     try:
         yield Household(guests, commander, standing is None or standing.listening())
     finally:
+        full_test.close()
         ours.removeHandler(tail)
         ours.setLevel(level)
+
+
+def known_recording(settings: Settings) -> tuple[str, ...]:
+    """The program that hears it with what this piano hears with: beside the one that runs."""
+    program = str(Path(sys.executable).with_name("sostenuto-device"))
+    catalogue = () if settings.catalog is None else ("--catalog", settings.catalog)
+    return (program, "selftest", "--known-answer", "--json", *catalogue)
 
 
 def scrubbed(settings: Settings) -> dict[str, Any]:

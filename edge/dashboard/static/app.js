@@ -6,10 +6,10 @@ import { Picture } from './picture.js';
 import { Roll } from './roll.js';
 import { Asker } from './asker.js';
 import { byId } from './dom.js';
-import { showEar, showHistory, showInfo, showHealth, showEvents, showPiece, showPlace, showPractice } from './pages.js';
+import { showEar, showHistory, showInfo, showHealth, showEvents, showPiece, showPlace, showPractice, showSelfTest } from './pages.js';
 import { settingsPage } from './settings.js';
 
-const TOPICS = ['availability', 'info', 'health', 'notes', 'piece', 'position', 'session', 'feedback', 'event', 'rsp/+'];
+const TOPICS = ['availability', 'info', 'health', 'notes', 'piece', 'position', 'session', 'feedback', 'event', 'self_test', 'rsp/+'];
 
 /** How often a screen reader's picture of the sound may change. */
 const WORDS_MS = 500;
@@ -19,6 +19,9 @@ const RETAINED_MS = 2000;
 
 /** A piano's ear that was asked to restart is back by then, on the smallest board too. */
 const RESTART_MS = 90000;
+
+/** A full self-test is over by then: the device gives itself three minutes. */
+const FULL_TEST_MS = 200000;
 
 const picture = new Picture();
 const roll = new Roll(byId('roll'));
@@ -33,6 +36,9 @@ let drawn_ms = 0;
 let link = { state: 'connecting', why: '' };
 let asker = null;
 
+/** The full self-test, as far as this page asked for one: under way, and why it was not made. */
+const testing = { now: false, why: '' };
+
 /** Each part of the page, drawn when something of it changed: with the next frame, the keys at once. */
 const parts = {
   ear: () => showEar(picture, link, asker !== null),
@@ -41,6 +47,7 @@ const parts = {
   practice: () => showPractice(picture),
   piano: () => {
     showHealth(picture);
+    showSelfTest(picture, testing);
     showInfo(picture);
     showEvents(picture);
   },
@@ -50,6 +57,7 @@ const TOUCHES = {
   availability: ['ear', 'piece', 'keyboard', 'piano'],
   health: ['ear', 'piano'],
   info: ['piano'],
+  self_test: ['piano'],
   event: ['piano'],
   notes: ['keyboard', 'piece'],
   piece: ['piece', 'practice'],
@@ -177,6 +185,15 @@ byId('ear-switch').addEventListener('click', async () => {
     link = { ...link, why: answer.error };
   }
   touch('link');
+});
+
+byId('test-full').addEventListener('click', async () => {
+  Object.assign(testing, { now: true, why: '' });
+  touch('self_test');
+  const answer = await asker?.ask('self_test', 'full', FULL_TEST_MS);
+  const why = answer ? answer.error : 'there is no way to the piano now';
+  Object.assign(testing, { now: false, why: why ?? '' });
+  touch('self_test');
 });
 
 /** Asks for a restart, and waits for the new start's own word. */

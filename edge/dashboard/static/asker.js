@@ -13,7 +13,7 @@ export class Asker {
   }
 
   /** The answer to one command: `{status, data, error}`, also where none comes. */
-  ask(name, value) {
+  ask(name, value, patience_ms = PATIENCE_MS) {
     this.#count += 1;
     const transaction = `${this.#mine}-${this.#count}`;
     const none = (error) => ({ status: 'error', data: null, error });
@@ -25,7 +25,7 @@ export class Asker {
       setTimeout(() => {
         resolve(none('the piano gives no answer; perhaps this account may not ask'));
         this.#waiting.delete(transaction);
-      }, PATIENCE_MS);
+      }, patience_ms);
     });
   }
 

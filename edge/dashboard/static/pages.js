@@ -233,6 +233,27 @@ export function showHealth({ health, available }) {
       element('dd', {}, `${value} `, element('small', {}, unit)))));
 }
 
+/** What the last full self-test found: a row a check, and what to do. */
+export function showSelfTest({ self_test: found }, { now, why }) {
+  byId('test-full').disabled = now;
+  let note = 'None was made yet.';
+  if (found !== null) {
+    const at = new Date(found.t);
+    note = `${found.passed ? 'All is well' : 'Something has to be mended'}: ${day.format(at)}, ${hour.format(at)}.`;
+  }
+  if (why) note = `Not tested: ${why}`;
+  if (now) note = 'The known recording is being heard, beside the listening; that takes up to three minutes.';
+  say('test-note', note);
+  byId('test-checks').tBodies[0].replaceChildren(...(found?.checks ?? []).map((check) => {
+    const verdict = check.verdict ?? (check.passed ? 'passed' : 'failed');
+    const remedy = check.remedy ? [element('small', {}, check.remedy)] : [];
+    return element('tr', { 'data-verdict': verdict },
+      element('td', {}, verdict.replaceAll('_', ' ')),
+      element('th', { scope: 'row' }, check.name),
+      element('td', {}, check.text, ...remedy));
+  }));
+}
+
 /** What it is. */
 export function showInfo({ info }) {
   if (info === null) return;

@@ -58,6 +58,7 @@ export class Picture {
     this.#forget();
     this.info = null;
     this.health = null;
+    this.self_test = null;
     this.piece = null;
     this.events = [];
   }
@@ -105,6 +106,7 @@ export class Picture {
       case 'event': return this.#event(document);
       case 'info':
       case 'health':
+      case 'self_test':
         this[name] = document;
         return name;
       default: return null;
