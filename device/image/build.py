@@ -176,7 +176,7 @@ def _prepare(wishes: Wishes, work: Path, tell: Tell, measure: Measure) -> _Groun
     environment = software.build(own, lock.wheels, archive, wishes.cache, lock.epoch_s)
     beside = work / "beside"
     boards.unpack([wishes.cache / "debs" / p.file for p in lock.in_place("beside")], beside)
-    wanted = (*boards.FROM_THE_ROOT, *overlay.ACCOUNT_FILES, _STATUS, f"{_DOC}/*/copyright")
+    wanted = (*boards.FROM_THE_ROOT, *overlay.DEBIANS_OWN, _STATUS, f"{_DOC}/*/copyright")
     return _Ground(lock, own, archive, environment, beside, tree.read_files(archive, wanted))
 
 
@@ -185,7 +185,8 @@ def _make_root(ground: _Ground, ring: bytes, work: Path, target: Path) -> None:
     epoch_s = ground.lock.epoch_s
     over, merged = work / "over", work / "root.tar"
     over.mkdir()
-    overlay.make(over, ground.lock.board, ground.root_files, epoch_s)
+    version = software.describe(ground.own).version
+    overlay.make(over, ground.lock.board, version, ground.root_files, epoch_s)
     (over / "etc/rauc/keyring.pem").write_bytes(ring)
     tree.merge(
         ground.archive,

@@ -53,6 +53,9 @@ MOUNT_POINTS = (
 )
 
 ACCOUNT_FILES = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow")
+OS_RELEASE = "usr/lib/os-release"
+DEBIANS_OWN = (*ACCOUNT_FILES, OS_RELEASE)
+"""Files of Debian's that something is added to."""
 
 LEFT_OUT = (
     "boot/*",
@@ -96,12 +99,24 @@ LEFT_OUT = (
 """What the root's archive brings and the card does not need: it starts from the boot partitions."""
 
 
-def make(folder: Path, board: Board, accounts: Mapping[str, bytes], epoch_s: int) -> None:
-    """Everything that is laid over, in ``folder``; ``accounts`` are Debian's own four files."""
-    for name in ACCOUNT_FILES:
+def make(
+    folder: Path, board: Board, version: str, before: Mapping[str, bytes], epoch_s: int
+) -> None:
+    """Everything that is laid over, in ``folder``.
+
+    Parameters
+    ----------
+    version : str
+        Of Sostenuto, and so of the image: an update of the system is compared with it.
+    before : mapping
+        `DEBIANS_OWN` as Debian has them.
+    """
+    for name in DEBIANS_OWN:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(accounts[name])
+        target.write_bytes(before[name])
+    with (folder / OS_RELEASE).open("a") as release:
+        release.write(f"IMAGE_ID={COMPATIBLE[board]}\nIMAGE_VERSION={version}\n")
     steps = (*system_steps(), *firstboot_steps(), *update_steps(slots=True))
     apply(steps, Place(folder))
     for left in folder.glob("etc/*-"):

@@ -63,9 +63,9 @@ After=sostenuto.service
 
 [Service]
 Type=oneshot
-StandardOutput=tty
-StandardError=tty
-TTYPath=/dev/ttyAMA0
+StandardOutput=journal+console
+StandardError=journal+console
+TimeoutStartSec=infinity
 ExecStartPre=/bin/sh -c 'until systemctl is-active --quiet sostenuto; do sleep 1; done'
 ExecStartPre=/bin/sh -c 'echo PROOF service ready'
 ExecStartPre=/bin/sleep {settle_s}
@@ -73,8 +73,8 @@ ExecStartPre=/opt/sostenuto/software/current/bin/python -c "{convert}"
 ExecStartPre=/bin/sh -c 'echo PROOF plays'
 ExecStart=/usr/bin/aplay -q -D plughw:CARD=Loopback,DEV=1 /tmp/recording.wav
 ExecStart=/bin/sh -c 'echo PROOF played'
-ExecStart=/bin/sh -c '{selftest}; echo PROOF self-test code $?'
-ExecStart=/bin/sh -c 'echo "PROOF memory $(systemctl show -P MemoryPeak sostenuto)"'
+ExecStart=/bin/sh -c '{selftest}; echo PROOF self-test code $$?'
+ExecStart=/bin/sh -c 'echo "PROOF memory $$(systemctl show -P MemoryPeak sostenuto)"'
 ExecStart=/bin/sh -c 'findmnt -n -o SIZE /data | sed "s/^ */PROOF data /"'
 ExecStart=/bin/sh -c 'systemctl --failed --no-legend --plain | sed "s/^/PROOF failed /"'
 ExecStart=/bin/sh -c 'rauc status --detailed 2>&1 | sed "s/^/PROOF rauc /"'
