@@ -18,9 +18,13 @@ from edge.errors import SostenutoError
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="From a blank card to a piano that listens, and its care afterwards.",
+    epilog=(
+        "Exit codes: 0 done, 1 a test failed or an update went back, 2 usage, 3 input, "
+        "4 model or catalogue, 5 device or broker."
+    ),
 )
 
 
@@ -29,22 +33,14 @@ def device() -> None:
     """Each command says what it will do before it changes anything outside its own files."""
 
 
-app.command(short_help="Look whether everything works.")(selftest)
-app.command(short_help="Which model this board can carry.")(bench)
-
-
-app.add_typer(image, name="image", short_help="Make a card image.")
-
-
-app.command(short_help="Write a card: image, name, networks.")(flash)
-app.command(short_help="At every start: what the card says, keys, status.txt.")(firstboot)
-
-
-app.add_typer(update, name="update")
-
-
 app.command(short_help="Install on this machine, or into a root file system.")(install)
 app.command(short_help="Take away what `install` brought.")(uninstall)
+app.add_typer(image, name="image", short_help="Make a card image.")
+app.command(short_help="Write a card: image, name, networks.")(flash)
+app.command(short_help="At every start: what the card says, keys, status.txt.")(firstboot)
+app.command(short_help="Look whether everything works.")(selftest)
+app.command(short_help="Which model this board can carry.")(bench)
+app.add_typer(update, name="update")
 
 
 def main() -> None:

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from device.app import app
 from device.firstboot import boot as boot_module
 from device.firstboot import keeping, report
 from device.firstboot.boot import Start, first_boot
@@ -31,6 +33,7 @@ from device.flash.wishes import Wishes
 from device.service.place import Place, apply
 from edge.broker_setup import OWN_PAGE
 from edge.dashboard.login import PASSWORD_FILE, Doorkeeper
+from edge.errors import UsageError
 from edge.messages import Clock
 from edge.publish.address import BrokerAddress
 from edge.publish.health import ATTENTION, read_board
@@ -605,3 +608,9 @@ def test_the_country_is_asked_for_as_iw_does_and_a_refusal_is_told() -> None:
             # family 29, command 27 (REQ_SET_REG), attribute 33 (REG_ALPHA2): "DE"
             head = struct.pack("=IHHII", 28, 29, 5, 1, 0) + bytes([27, 1, 0, 0])
             assert kernel.recv(4096) == head + struct.pack("=HH4s", 7, 33, b"DE")
+
+
+def test_where_no_piano_is_the_command_says_so(tmp_path: Path) -> None:
+    ran = CliRunner().invoke(app, ["firstboot", "--report", "--root", str(tmp_path)])
+    assert isinstance(ran.exception, UsageError)
+    assert "/var/lib/sostenuto is missing" in str(ran.exception)

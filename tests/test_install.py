@@ -314,3 +314,18 @@ def test_without_the_right_to_change_the_system_one_line_says_so(
     run = CliRunner().invoke(app, ["uninstall", "--yes"])
     assert isinstance(run.exception, UsageError)
     assert "as root" in str(run.exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "default"),
+    [
+        (("install",), "[default: mosquitto, here]"),
+        (("image", "build"), "[default: this clone]"),
+        (("flash",), "[default: the only one]"),
+        (("selftest",), "[default: those of the service]"),
+        (("update", "rollback"), "[default: what was updated last]"),
+    ],
+)
+def test_help_says_what_happens_where_nothing_is_said(words: tuple[str, ...], default: str) -> None:
+    said = CliRunner().invoke(app, [*words, "--help"]).output
+    assert default in " ".join(said.split())

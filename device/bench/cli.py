@@ -12,7 +12,9 @@ Seconds = Annotated[
 ]
 Models = Annotated[
     list[str] | None,
-    typer.Option("--model", metavar="NAME", help="Only this model; again for more. (default: all)"),
+    typer.Option(
+        "--model", metavar="NAME", help="Only this model; again for more.  [default: all]"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Standard output is JSON and nothing else.")]
 

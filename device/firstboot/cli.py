@@ -22,9 +22,13 @@ def firstboot(
     from device.firstboot.boot import first_boot
     from device.firstboot.radio import set_country
     from device.firstboot.report import tell
+    from device.service.install import STATE
     from device.service.place import Place
+    from edge.errors import UsageError
 
     place = Place(root)
+    if not (place.live or place.at(STATE).is_dir()):
+        raise UsageError(f"root {str(root)!r}: no piano is installed there ({STATE} is missing)")
     if not report:
         start = first_boot(place)
         if place.live and start.country is not None:

@@ -27,7 +27,7 @@ Seconds = Annotated[
 ]
 SettingsFile = Annotated[
     Path | None,
-    typer.Option("--settings", metavar="FILE", help="Settings. (default: those of the service)"),
+    typer.Option("--settings", metavar="FILE", help="Settings.  [default: those of the service]"),
 ]
 Mic = Annotated[
     str | None,
@@ -35,16 +35,16 @@ Mic = Annotated[
 ]
 Broker = Annotated[
     str | None,
-    typer.Option("--broker", metavar="URL", help="Broker. (default: that of the settings)"),
+    typer.Option("--broker", metavar="URL", help="Broker.  [default: that of the settings]"),
 ]
 NoMqtt = Annotated[bool, typer.Option("--no-mqtt", help="Leave the broker out, and tell nobody.")]
 Models = Annotated[
     Path | None,
-    typer.Option("--models", metavar="DIR", help="Note models. (default: those in use)"),
+    typer.Option("--models", metavar="DIR", help="Note models.  [default: those in use]"),
 ]
 Catalog = Annotated[
     Path | None,
-    typer.Option("--catalog", metavar="DIR", help="Catalogue's packs. (default: those in use)"),
+    typer.Option("--catalog", metavar="DIR", help="Catalogue's packs.  [default: those in use]"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Standard output is JSON and nothing else.")]
 

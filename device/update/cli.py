@@ -43,7 +43,7 @@ def status(json: Json = False) -> None:
 def rollback(
     kind: Annotated[
         str | None,
-        typer.Option("--kind", metavar="|".join(KINDS), help="(default: what was updated last)"),
+        typer.Option("--kind", metavar="|".join(KINDS), help="[default: what was updated last]"),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -103,12 +103,12 @@ def pack(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="(default: KIND-VERSION.sostenuto)"),
+        typer.Option("--output", "-o", help="[default: KIND-VERSION.sostenuto]"),
     ] = None,
     needs: Annotated[str, typer.Option("--needs", help="Oldest software that can use it.")] = "0",
     board: Annotated[
         str | None,
-        typer.Option("--board", help="Whom it fits. (default: models and packs, all; else this)"),
+        typer.Option("--board", help="Whom it fits.  [default: models and packs, all; else this]"),
     ] = None,
     keyring: Annotated[
         Path | None,

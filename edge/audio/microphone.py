@@ -233,7 +233,8 @@ class MicrophoneSource:
         found = list_microphones(self._audio)
         if not found:
             raise DeviceError(
-                "no microphone on this machine; plug one in, or give a recording with --file"
+                "no microphone on this machine; plug one in, or take a recording: "
+                "`sostenuto listen --file`"
             )
         if self.wanted is None:
             return next((each for each in found if each.default), found[0])
