@@ -104,7 +104,7 @@ def test_the_way_has_seven_steps_at_most() -> None:
 
 def test_every_command_of_the_document_is_tried_in_this_file() -> None:
     tried = {
-        "sudo apt-get install mtools zstd",
+        "sudo apt-get install mtools",
         "make demo",
         FLASH_LIST,
         FLASH_ONE,
