@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 from device.app import app
-from device.selftest import machine, own_pieces, sound
+from device.selftest import command, machine, own_pieces, sound
 from device.selftest.broker import check_broker, tell
 from device.selftest.by_ear import TASKS, AtService, ByEar, answer, comfort
 from device.selftest.hashes import check_catalogue, check_models
@@ -691,8 +691,6 @@ def test_whoever_has_no_microphone_is_told_in_a_sentence(monkeypatch: pytest.Mon
 def test_a_stranger_to_the_service_is_told_to_be_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from device.selftest import command
-
     monkeypatch.setattr(command, "STATE", str(tmp_path))
     monkeypatch.setattr(command.os, "access", lambda _path, _mode: False)
     with pytest.raises(UsageError, match="run it as root"):
@@ -853,3 +851,17 @@ def test_a_piano_heard_by_midi_has_no_microphone_to_test(
     read, check = command.settings_asked(command.Asked())
     assert read == Settings()
     assert "did you mean" in check.text and not check.passed
+
+
+def test_the_ear_that_is_tested_is_calibrated_as_the_service_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "CALIBRATION", tmp_path / "service.json")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    asked = command.Asked(mqtt=False)
+    subject = command.subject_of(asked, Settings())
+    assert subject.calibration == tmp_path / "sostenuto" / "calibration.json"
+    command.CALIBRATION.touch()
+    assert subject.calibration == command.CALIBRATION
+    named = command.subject_of(asked, Settings(calibration="/c.json"))
+    assert named.calibration == Path("/c.json")

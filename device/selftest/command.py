@@ -39,6 +39,9 @@ FAILED_EXIT = 1
 SETTINGS_FILE = Path(STATE) / "settings.toml"
 """What the service on this machine reads."""
 
+CALIBRATION = Path(STATE) / ".config" / "sostenuto" / "calibration.json"
+"""Where `sostenuto calibrate` lays what it found when it is run as the service's user."""
+
 Told = Callable[[str, float], None]
 """Is told what is being looked at, and which share of it is done."""
 
@@ -92,6 +95,13 @@ class Subject:
         if self.settings.outbox is not None:
             return Path(self.settings.outbox)
         return Path(STATE) if Path(STATE).is_dir() else state_folder()
+
+    @property
+    def calibration(self) -> Path:
+        """What is known of this piano's tuning: by the settings, the service's, or this user's."""
+        if self.settings.calibration is not None:
+            return Path(self.settings.calibration)
+        return CALIBRATION if CALIBRATION.exists() else default_calibration_file()
 
 
 def subject_of(asked: Asked, settings: Settings) -> Subject:
@@ -250,8 +260,8 @@ def run_by_ear(asked: Asked, patience_s: float, *, json: bool) -> int:
                 say(f"The trouble is the microphone: {missing.text}.")
                 say(f"What to do: {missing.remedy}.")
                 return _told(summed_up([missing]), json=json)
-            file = Path(subject.settings.calibration or default_calibration_file())
-            calibration = read_calibration(file) if file.exists() else UNCALIBRATED
+            known = subject.calibration.exists()
+            calibration = read_calibration(subject.calibration) if known else UNCALIBRATED
             recogniser = load_recogniser(subject.model, calibration=calibration)
             ear = AtMicrophone(MicrophoneSource(subject.mic), recogniser)
         return _told(summed_up(by_ear.run(ear, say, patience_s)), json=json)
