@@ -51,9 +51,6 @@ Before=sostenuto.service
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=/usr/sbin/modprobe snd-aloop index=0 id=Loopback pcm_substreams=1
-
-[Install]
-WantedBy=multi-user.target
 """
 
 PLAYER = """\
@@ -79,9 +76,6 @@ ExecStart=/bin/sh -c 'findmnt -n -o SIZE /data | sed "s/^ */PROOF data /"'
 ExecStart=/bin/sh -c 'systemctl --failed --no-legend --plain | sed "s/^/PROOF failed /"'
 ExecStart=/bin/sh -c 'rauc status --detailed 2>&1 | sed "s/^/PROOF rauc /"'
 ExecStart=/bin/sh -c 'echo PROOF over'
-
-[Install]
-WantedBy=multi-user.target
 """
 
 CONVERT = (
@@ -138,7 +132,7 @@ class Figures:
     """What one start showed; seconds since the board was switched on."""
 
     image: str
-    kernel_s: float = 0.0
+    boot_loader_s: float = 0.0
     login_s: float = 0.0
     service_s: float = 0.0
     online_s: float = 0.0
@@ -188,7 +182,7 @@ def trial(image: Path, folder: Path, log: Path, settle_s: int) -> Figures:
     try:
         write_card_file(card, CARD.format(device=DEVICE, host=HOST, port=broker.address.port))
         board.start()
-        _, figures.kernel_s = board.await_line(r"Linux version|Booting Linux|Welcome to", 300)
+        _, figures.boot_loader_s = board.await_line(r"BdsDxe: starting", 300)
         _, figures.login_s = board.await_line(r"login:", PATIENCE_S)
         _, figures.service_s = board.await_line(r"PROOF service ready", PATIENCE_S)
         online = [{"word": "online"}]

@@ -85,12 +85,20 @@ class Board:
             *("-chardev", f"file,id=serial,append=on,path={self.log}", "-serial", "chardev:serial"),
             *self.more,
         ]
-        for name, text in self.units.items():
-            sent = base64.b64encode(text.encode()).decode()
+        for name, text in self.credentials().items():
             told = self.folder / f"{name}.smbios"
-            told.write_text(f"io.systemd.credential.binary:systemd.extra-unit.{name}={sent}")
+            sent = base64.b64encode(text.encode()).decode()
+            told.write_text(f"io.systemd.credential.binary:{name}={sent}")
             words += ["-smbios", f"type=11,path={told}"]
         return words
+
+    def credentials(self) -> dict[str, str]:
+        """The units as systemd's debug generator takes them, and what pulls them in."""
+        if not self.units:
+            return {}
+        wanted = f"[Unit]\nWants={' '.join(self.units)}\n"
+        units = {f"systemd.extra-unit.{name}": text for name, text in self.units.items()}
+        return {**units, "systemd.unit-dropin.multi-user.target": wanted}
 
     def start(self) -> None:
         """Switch it on."""
