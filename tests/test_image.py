@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import os
 import py_compile
 import shutil
 import struct
@@ -35,6 +36,8 @@ from device.image import (
 from device.image import lock as locks
 from device.image.partitions import MIB, Sizes, lay_out, tables
 from device.image.programs import need
+from device.update.bundle import Kind
+from device.update.place import Place as Device
 from edge.errors import InputError, UsageError
 
 EPOCH_S = 1_763_700_000
@@ -418,6 +421,30 @@ def test_what_the_card_mounts_is_there_to_be_mounted_on():
     for name in overlay.MOUNT_POINTS:
         assert f"/{name} " in fstab + script, name
     assert "PARTUUID=536f7374-07" in fstab
+
+
+@pytest.mark.parametrize("board", ["generic", "raspberrypi"])
+def test_what_is_laid_over_tells_an_update_which_image_this_is(tmp_path, board):
+    ours = f"sostenuto:x:{os.getuid()}:{os.getgid()}::/var/lib/sostenuto:/usr/sbin/nologin\n"
+    before = {
+        **dict.fromkeys(overlay.ACCOUNT_FILES, b""),
+        "etc/passwd": f"root:x:0:0:root:/root:/bin/bash\n{ours}".encode(),
+        "etc/group": f"root:x:0:\nsostenuto:x:{os.getgid()}:\n".encode(),
+        overlay.OS_RELEASE: b'NAME="Debian GNU/Linux"\nVERSION_ID="13"\n',
+    }
+    overlay.make(tmp_path, board, "0.3.1", before, 1_700_000_000)
+    release = tmp_path / overlay.OS_RELEASE
+    lines = release.read_text().splitlines()
+    assert lines[:2] == ['NAME="Debian GNU/Linux"', 'VERSION_ID="13"']
+    assert f"IMAGE_ID=sostenuto-{board}-arm64" in lines
+    device = Device(
+        os_release=release,
+        system_conf=tmp_path / "etc/rauc/system.conf",
+        slots_status=tmp_path / "never written",
+        kernel_arguments=tmp_path / "usr/lib/clock-epoch",
+    )
+    assert device.version_of(Kind.SYSTEM) == "0.3.1"
+    assert f"sostenuto-{board}-arm64" in device.boards
 
 
 HOLLOW = b"x" * 5000 + bytes(50_000) + b"y" + bytes(30_000)
