@@ -30,13 +30,16 @@ AUTOSAVE_S = 2
 
 
 class Broker:
-    """A mosquitto that keeps what it has over its deaths, as far as it saved it in time."""
+    """A mosquitto that keeps what it has over its deaths, as far as it saved it in time.
 
-    def __init__(self, folder: Path) -> None:
+    It listens at ``port``, or at one that nobody has.
+    """
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
         program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
         if program is None:
             raise SystemExit("mosquitto is not installed: apt-get install mosquitto")
-        self.port = free_port()
+        self.port = port or free_port()
         settings = folder / "mosquitto.conf"
         lines = (
             f"listener {self.port} 127.0.0.1",
@@ -60,6 +63,10 @@ class Broker:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
 
     def start(self) -> None:
         quiet = subprocess.DEVNULL

@@ -57,7 +57,9 @@ class ForgetfulCard:
         self._way: list[tuple[int, bytes]] = []
         self._on = True
         self._watched = range(0)
-        self._writes_left = 0
+        self._stops_at_write = 0
+        self.writes_seen = 0
+        """Into the part that is watched."""
         self.reached = threading.Event()
         self._view = self._seen_by_reader()
         address.unlink(missing_ok=True)
@@ -78,7 +80,7 @@ class ForgetfulCard:
     def stop_at(self, part: range, writes: int) -> None:
         """Take nothing any more from the so-and-so-many-th write into ``part`` (bytes) on."""
         with self._lock:
-            self._watched, self._writes_left = part, writes
+            self._watched, self._stops_at_write, self.writes_seen = part, writes, 0
             self.reached.clear()
 
     def read(self, at: int, size: int) -> bytes:
@@ -92,8 +94,8 @@ class ForgetfulCard:
             if not self._on:
                 return
             if self._watched.start < at + len(content) and at < self._watched.stop:
-                self._writes_left -= 1
-                if self._writes_left == 0:
+                self.writes_seen += 1
+                if self.writes_seen == self._stops_at_write:
                     self._on = False
                     self._way.append((at, content))
                     self.reached.set()
