@@ -382,7 +382,10 @@ class Piano:
         for boot, name, seq, payload in rows:
             self.awaited[boot, name, seq] = alike(base64.b64decode(payload))
         began_s = time.monotonic()
-        self.play(8)
+        try:
+            self.play(8)
+        except DeviceError as error:
+            found.faults.append(str(error))
         found.note_s = round(time.monotonic() - began_s, 1)
         content = self.dashboard.seen.content
         with suppress(SystemExit):
@@ -635,10 +638,13 @@ class Trial:
                 piano.cut(Kept.ALL, chance)
             piano.new_card()
         piano.switch_on()
-        while moment not in (FIRST, START) and self._judged().faults:
+        if moment not in (FIRST, START) and self._judged().faults:
             piano.cut(Kept.ALL, chance)
             piano.new_card()
             piano.switch_on()
+            found = self._judged()
+            if found.faults:
+                raise SystemExit(f"a new card does not do better: {'; '.join(found.faults)}")
         at_s, of_s = self._reach(moment, chance)
         lost = piano.cut(kept, chance)
         cut = {
