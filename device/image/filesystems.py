@@ -70,8 +70,8 @@ def make_data(target: Path, size_bytes: int, epoch_s: int) -> None:
     """
     _blank(target, size_bytes)
     run(
-        ["mke2fs", "-q", "-t", "ext4", "-L", "data", "-U", DATA_UUID, "-m", "1", "-J", "size=8",
-         "-O", "^metadata_csum_seed,^orphan_file",
+        ["mke2fs", "-q", "-t", "ext4", "-T", "default", "-b", "4096", "-I", "256", "-L", "data",
+         "-U", DATA_UUID, "-m", "1", "-J", "size=8", "-O", "^metadata_csum_seed,^orphan_file",
          "-E", f"hash_seed={DATA_UUID},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0",
          target],
         epoch_s=epoch_s,

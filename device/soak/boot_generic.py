@@ -31,11 +31,11 @@ from device.soak.emulator import HOST, Board, unpack_card, until
 from edge.publish.address import BrokerAddress
 
 DEVICE = "emulated"
-PATIENCE_S = 1500.0
+PATIENCE_S = 3600.0
 
 CARD = """\
 device = "{device}"
-mic = "Loopback"
+mic = "Loopback: PCM"
 broker = "mqtt://{host}:{port}"
 health_every_s = 10
 """
@@ -77,6 +77,12 @@ ExecStart=/bin/sh -c 'systemctl --failed --no-legend --plain | sed "s/^/PROOF fa
 ExecStart=/bin/sh -c 'rauc status --detailed 2>&1 | sed "s/^/PROOF rauc /"'
 ExecStart=/bin/sh -c 'echo PROOF over'
 """
+
+PATIENCE = {
+    "sostenuto.service": "[Service]\nTimeoutStartSec=15min\nWatchdogSec=10min\n",
+    "sostenuto-firstboot.service": "[Service]\nTimeoutStartSec=15min\n",
+}
+"""Starting Python takes minutes in an emulator that shares its two cores."""
 
 CONVERT = (
     "import soundfile; from edge.resources import demo_recording; "
@@ -178,7 +184,7 @@ def trial(image: Path, folder: Path, log: Path, settle_s: int) -> Figures:
     broker = Broker(folder)
     broker.start()
     outside = Outside(broker.address)
-    board = Board(card, log, folder, units(settle_s))
+    board = Board(card, log, folder, units(settle_s), patience=PATIENCE)
     try:
         write_card_file(card, CARD.format(device=DEVICE, host=HOST, port=broker.address.port))
         board.start()

@@ -56,6 +56,8 @@ class Board:
         Name of a systemd unit: its text; started with the system.
     more : sequence of str
         Further words for QEMU.
+    patience : mapping
+        Name of a unit of the image: a drop-in for it, where emulation is slower than it waits.
     """
 
     card: Path | str
@@ -65,6 +67,7 @@ class Board:
     memory_mib: int = 1024
     cores: int = 2
     more: Sequence[str] = ()
+    patience: Mapping[str, str] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = None
     _start_s: float = 0.0
     _read_from: int = 0
@@ -98,7 +101,8 @@ class Board:
             return {}
         wanted = f"[Unit]\nWants={' '.join(self.units)}\n"
         units = {f"systemd.extra-unit.{name}": text for name, text in self.units.items()}
-        return {**units, "systemd.unit-dropin.multi-user.target": wanted}
+        more = {f"systemd.unit-dropin.{name}": text for name, text in self.patience.items()}
+        return {**units, **more, "systemd.unit-dropin.multi-user.target": wanted}
 
     def start(self) -> None:
         """Switch it on."""
