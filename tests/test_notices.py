@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,11 +46,17 @@ def test_only_the_newest_are_kept_where_nobody_listens(tmp_path: Path) -> None:
     assert told == list(range(5, MOST_NOTICES + 5))
 
 
+@pytest.fixture
+def everybodys() -> Iterator[Path]:
+    """A folder that others may walk into, which those above a test's own do not allow."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_root_writes_as_the_one_whose_folder_it_is(tmp_path: Path) -> None:
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
-    state, foreign = tmp_path / "state", tmp_path / "foreign"
+def test_root_writes_as_the_one_whose_folder_it_is(everybodys: Path) -> None:
+    state, foreign = everybodys / "state", everybodys / "foreign"
     state.mkdir()
     foreign.mkdir(mode=0o755)
     os.chown(state, 65534, 65534)
