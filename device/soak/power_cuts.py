@@ -45,7 +45,7 @@ import msgspec
 from device.image.boards import COMPATIBLE
 from device.image.partitions import lay_out
 from device.soak.bench import Broker, Dashboard, Key, alike, until
-from device.soak.boot_generic import CARD, CONVERT, SOUND_CARD, write_card_file
+from device.soak.boot_generic import CARD, CONVERT, PATIENCE, SOUND_CARD, write_card_file
 from device.soak.emulator import GIB, HOST, Board, unpack_card
 from device.soak.forgetful_card import ForgetfulCard, Kept
 from device.update.bundle import SYSTEM_IMAGES, Kind, Packing, pack
@@ -267,6 +267,7 @@ class Piano:
             self.folder / "board.log",
             self.folder,
             units,
+            patience=PATIENCE,
             more=(
                 *("-drive", f"if=none,id=tray,format=raw,readonly=on,file={self._tray}"),
                 *("-device", "virtio-blk-pci,drive=tray,serial=tray"),
