@@ -482,6 +482,15 @@ def test_the_same_inputs_become_the_same_card_and_flash_takes_it(tmp_path):
         shutil.copy(image, tmp_path / "whole.img")
     assert sums[0] == sums[1]
 
+    listed = subprocess.run(
+        ["unsquashfs", "-lls", tmp_path / "0" / "root-a"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    (top,) = (line for line in listed if line.endswith(" squashfs-root"))
+    assert top.startswith("drwxr-xr-x root/root"), "nobody else may add to the top folder"
+
     layout = lay_out(SMALL)
     card = open_image(tmp_path / "0" / "sostenuto.img.xz")
     assert card.image_bytes == layout.size_bytes

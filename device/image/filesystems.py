@@ -85,7 +85,8 @@ def make_squashfs(target: Path, archive: Path, epoch_s: int) -> None:
     with archive.open("rb") as stream:
         run(
             ["mksquashfs", "-", target, "-tar", "-comp", "zstd", "-Xcompression-level", "19",
-             "-b", "256K", "-no-progress", "-quiet", "-exports", "-processors", "2"],
+             "-b", "256K", "-root-mode", "755", "-root-uid", "0",
+             "-root-gid", "0", "-no-progress", "-quiet", "-exports", "-processors", "2"],
             epoch_s=epoch_s,
             stdin=stream,
         )  # fmt: skip

@@ -70,6 +70,7 @@ ExecStartPre=/opt/sostenuto/software/current/bin/python -c "{convert}"
 ExecStartPre=/bin/sh -c 'echo PROOF plays'
 ExecStart=/usr/bin/aplay -q -D plughw:CARD=Loopback,DEV=1 /tmp/recording.wav
 ExecStart=/bin/sh -c 'echo PROOF played'
+ExecStart=/bin/sleep {settle_s}
 ExecStart=/bin/sh -c '{selftest}; echo PROOF self-test code $$?'
 ExecStart=/bin/sh -c 'echo "PROOF memory $$(systemctl show -P MemoryPeak sostenuto)"'
 ExecStart=/bin/sh -c 'findmnt -n -o SIZE /data | sed "s/^ */PROOF data /"'
@@ -143,6 +144,9 @@ class Figures:
     service_s: float = 0.0
     online_s: float = 0.0
     notes: int = 0
+    overruns: int = 0
+    level_dbfs: float = 0.0
+    end_to_end_p95_ms: float = 0.0
     pieces: tuple[str, ...] = ()
     selftest_code: int = -1
     data: str = ""
@@ -197,6 +201,11 @@ def trial(image: Path, folder: Path, log: Path, settle_s: int) -> Figures:
         )
         board.await_line(r"PROOF over", PATIENCE_S)
         figures.notes, figures.pieces = outside.confirmed(), outside.pieces()
+        for health in outside.of("health"):
+            figures.overruns = health.get("overruns", 0)
+            figures.level_dbfs = max(figures.level_dbfs or -200.0, health.get("level_dbfs") or -200)
+            told = health.get("end_to_end") or {}
+            figures.end_to_end_p95_ms = max(figures.end_to_end_p95_ms, told.get("p95_ms") or 0.0)
         said = board.said
         code = re.search(r"PROOF self-test code (\d+)", said)
         figures.selftest_code = int(code[1]) if code else -1
