@@ -173,7 +173,7 @@ def _prepare(wishes: Wishes, work: Path, tell: Tell, measure: Measure) -> _Groun
     tell("Debian for the board, under emulation: a quarter of an hour, kept for the next time")
     archive = base.build(lock, wishes.cache)
     tell("Sostenuto and its wheels")
-    environment = software.build(own, lock.wheels, archive, wishes.cache, lock.epoch_s)
+    environment = software.build(own, lock, archive, wishes.cache)
     beside = work / "beside"
     boards.unpack([wishes.cache / "debs" / p.file for p in lock.in_place("beside")], beside)
     wanted = (*boards.FROM_THE_ROOT, *overlay.DEBIANS_OWN, _STATUS, f"{_DOC}/*/copyright")

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from email.parser import HeaderParser
 from pathlib import Path
 
-from device.image.lock import Wheel
+from device.image.lock import Lock, Wheel
 from device.image.programs import run
 from device.service.install import PROGRAMS
 from device.service.software import MARK, SOFTWARE
@@ -201,23 +201,22 @@ def compile_all(base: Path, root: Path, epoch_s: int) -> None:
         )  # fmt: skip
 
 
-def _kept(cache: Path, told: str, base: Path, make: Callable[[Path], None], epoch_s: int) -> Path:
+def _kept(cache: Path, told: str, lock: Lock, base: Path, make: Callable[[Path], None]) -> Path:
     """A folder that ``make`` fills and `compile_all` completes, now or at an earlier build."""
-    about = f"{Path(__file__).read_text()} {base.name} {epoch_s} {told}"
+    python = sorted(p.sha256 for p in lock.packages if p.name.startswith(("python3", "libpython3")))
+    about = f"{Path(__file__).read_text()} {python} {lock.epoch_s} {told}"
     target = cache / "software" / hashlib.sha256(about.encode()).hexdigest()[:16]
     if not target.exists():
         partial = target.with_name(target.name + ".part")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         make(partial)
-        compile_all(base, partial, epoch_s)
+        compile_all(base, partial, lock.epoch_s)
         partial.replace(target)
     return target
 
 
-def build(
-    own: Path, wheels: Sequence[Wheel], base: Path, cache: Path, epoch_s: int
-) -> tuple[Path, Path]:
+def build(own: Path, lock: Lock, base: Path, cache: Path) -> tuple[Path, Path]:
     """Two folders that lie over one another on the card: what Sostenuto needs, and itself.
 
     Byte code takes minutes under emulation, and what is needed changes seldom.
@@ -225,14 +224,14 @@ def build(
     about = describe(own)
 
     def needed(folder: Path) -> None:
-        for wheel in wheels:
+        for wheel in lock.wheels:
             unpack(cache / "wheels" / wheel.file, folder / site_of(about.version).lstrip("/"))
 
     def itself(folder: Path) -> None:
         make_environment(own, folder)
 
-    names = " ".join(sorted(wheel.sha256 for wheel in wheels))
+    names = " ".join(sorted(wheel.sha256 for wheel in lock.wheels))
     return (
-        _kept(cache, f"{about.version} {names}", base, needed, epoch_s),
-        _kept(cache, about.sha256, base, itself, epoch_s),
+        _kept(cache, f"{about.version} {names}", lock, base, needed),
+        _kept(cache, about.sha256, lock, base, itself),
     )
