@@ -130,7 +130,8 @@ def midi_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     before = os.environ.get("JACK_DEFAULT_SERVER")
     os.environ["JACK_DEFAULT_SERVER"] = name
     log = tmp_path_factory.mktemp("jack") / "jackd.log"
-    command = [jackd, "-n", name, "-r", "-d", "dummy", "-r", "48000", "-p", "256"]
+    waits = ["-S", "-t", "10000"]  # for a late program; without it, what it sent is lost
+    command = [jackd, "-n", name, "-r", *waits, "-d", "dummy", "-r", "48000", "-p", "256"]
     with log.open("wb") as said, subprocess.Popen(command, stdout=said, stderr=said) as server:
         until_s = time.monotonic() + 20.0
         while not _answers():
