@@ -26,6 +26,7 @@ from rich.table import Table
 
 from edge.segmentation import SegmentationParameters
 from training.architecture import Architecture, compressed, conv3d_reference, separable3d
+from training.dataset import USUAL_VARIATION, Variation
 from training.judging import heard_in_keras, played_segments
 from training.thresholds import judge
 from training.train import Schedule, averaged_model, train
@@ -36,10 +37,13 @@ ONSET_THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6)
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """An architecture, and what of the schedule differs."""
+    """An architecture, and what of the schedule and of the sound differs."""
 
     architecture: Architecture
     layer_decay: float = 1.0
+    variation: Variation = USUAL_VARIATION
+    every: int = 1
+    """Only every so many shards are trained on."""
 
 
 def _changed(**changed: object) -> Callable[[], Variant]:
@@ -52,11 +56,23 @@ def _without_reach() -> Variant:
     return Variant(msgspec.structs.replace(ear, blocks=blocks))
 
 
+UNVARIED = Variation(
+    level_db=0.0,
+    tilt_db=0.0,
+    ripple_db=0.0,
+    fine_ripple_db=0.0,
+    contrast=0.0,
+    noise_floor_db=0.0,
+    shift_semitones=0,
+)
+
 VARIANTS: dict[str, Callable[[], Variant]] = {
     "as it is": lambda: Variant(separable3d(CHANNELS)),
     "no harmonic stack": _changed(harmonic_stack=False),
     "keys do not reach": _without_reach,
     "1x1 in 4 groups, shuffled": _changed(groups=4),
+    "spectra as rendered": lambda: Variant(separable3d(CHANNELS), variation=UNVARIED),
+    "a thirtieth of the sound": lambda: Variant(separable3d(CHANNELS), every=30),
     "no skips": _changed(skips=False),
     "rates x 0.8 a layer down": lambda: Variant(separable3d(CHANNELS), layer_decay=0.8),
     "recurrent step, 16 units": _changed(recurrent_units=16),
@@ -85,14 +101,26 @@ def run_variant(run: Path, name: str, steps: int) -> Outcome:
     variant = VARIANTS[name]()
     folder = run / "ablation" / f"{name.replace(' ', '_')}_{steps}"
     schedule = Schedule(hours=0, steps=steps, layer_decay=variant.layer_decay)
+    shards = _every(run / "shards", folder / "shards", variant.every)
     started = time.process_time()
-    train(variant.architecture, run / "shards", folder, schedule)
+    train(variant.architecture, shards, folder, schedule, variation=variant.variation)
     cpu_s = time.process_time() - started
     model = averaged_model(folder)
     heard = heard_in_keras(played_segments(run / "judging"), model, variant.architecture)
     rising = [SegmentationParameters(onset_threshold=(t, t, t)) for t in ONSET_THRESHOLDS]
     best = max((judge(heard, p) for p in rising), key=lambda scores: scores.f1)
     return Outcome(model.count_params(), cpu_s / steps, best.f1, best.f1_with_offsets)
+
+
+def _every(shards: Path, some: Path, every: int) -> Path:
+    """A folder with every ``every``-th shard, as links."""
+    if every == 1:
+        return shards
+    some.mkdir(parents=True, exist_ok=True)
+    for shard in sorted(shards.glob("*.npz"))[::every]:
+        if not (some / shard.name).exists():
+            (some / shard.name).symlink_to(shard.resolve())
+    return some
 
 
 def ablation_table(outcomes: dict[str, Outcome]) -> Table:

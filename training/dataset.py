@@ -45,6 +45,9 @@ class Variation:
     shift_semitones: int = 3
 
 
+USUAL_VARIATION = Variation()
+
+
 def vary(
     spectrum: NDArray[np.float32],
     notes: NDArray[np.void],

@@ -22,7 +22,7 @@ import numpy as np
 
 from edge.errors import InputError
 from training.architecture import Architecture, read_architecture
-from training.dataset import SegmentBatches, Variation
+from training.dataset import USUAL_VARIATION, SegmentBatches, Variation
 from training.graph import sequence_model
 from training.objective import note_loss
 from training.widening import begin_from
@@ -159,6 +159,7 @@ def train(
     folder: Path,
     schedule: Schedule,
     start_from: Path | None = None,
+    variation: Variation = USUAL_VARIATION,
 ) -> None:
     """Train into ``folder``: architecture.json, last.keras, average.npz, log.jsonl.
 
@@ -179,7 +180,7 @@ def train(
         schedule.batch,
         schedule.frames,
         schedule.steps_per_epoch,
-        Variation(),
+        variation,
         schedule.seed + int(progress.get("steps", 0)),
     )
     pacer = _Pacer(folder, schedule, progress)
