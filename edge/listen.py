@@ -5,7 +5,8 @@ a microphone does not. The second takes them out and asks the recogniser, whose 
 messages at once. The third, the publisher's, brings them to the broker in its own time.
 
 What the queue cannot hold is dropped, counted, and told: the next block then starts later than
-the last one ended, and an `overrun` says by how much. Nothing that happens after the start ends
+the last one ended, and an `overrun` says by how much. A board that is too slow drops seldom and
+much, so that it hears whole phrases and not crumbs of every note. Nothing that happens after the start ends
 the loop but the end of a file or the wish of the user. A fault is published, counted and lived
 with.
 """
@@ -76,6 +77,10 @@ M = TypeVar("M", bound=Envelope)
 
 QUEUE_BLOCKS = 250
 """Blocks between the first two hands: five seconds, longer than a small board ever stalls."""
+
+RESUME_SHARE = 0.1
+"""Once a block was dropped, all are, until the queue has emptied to this share of its room: each gap
+costs the ear a new beginning, and a tenth of a second between two gaps holds no note."""
 
 HAND_OVER_S = 5.0
 """The end of a session takes no longer than this, what is queued included."""
@@ -171,6 +176,7 @@ class BlockQueue:
 
     def __init__(self, capacity_blocks: int = QUEUE_BLOCKS) -> None:
         self._capacity = capacity_blocks
+        self._resume_at = max(1, round(capacity_blocks * RESUME_SHARE))
         self._items: deque[Item] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -182,11 +188,12 @@ class BlockQueue:
         return len(self._items)
 
     def put(self, item: Item) -> None:
-        """Lay ``item`` in without waiting; a block that finds no room is dropped."""
+        """Lay ``item`` in without waiting; a block that finds no room is dropped, and the next."""
         with self._changed:
+            room = self._capacity if self._dropped_since is None else self._resume_at
             if isinstance(item, SourceEvent):
                 self._items.append(item)
-            elif len(self._items) >= self._capacity:
+            elif len(self._items) >= room:
                 self._drop(item)
             else:
                 self._end_of_drops(item)

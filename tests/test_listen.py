@@ -286,9 +286,9 @@ def test_the_queue_tells_of_a_gap_right_before_the_block_after_it() -> None:
     queue = BlockQueue(capacity_blocks=2)
     for index in range(5):
         queue.put(block(index))
-    taken: list[Item | None] = [queue.get(0.0)]
+    taken: list[Item | None] = [queue.get(0.0), queue.get(0.0)]
     queue.put(block(5))
-    taken += [queue.get(0.0), queue.get(0.0), queue.get(0.0), queue.get(0.0)]
+    taken += [queue.get(0.0), queue.get(0.0), queue.get(0.0)]
     gap = taken[2]
     assert isinstance(gap, SourceEvent)
     assert gap.kind is SourceEventKind.OVERRUN
@@ -297,6 +297,20 @@ def test_the_queue_tells_of_a_gap_right_before_the_block_after_it() -> None:
     assert starts == [0, 1, 5]
     assert taken[-1] is None
     assert queue.dropped_blocks == 3
+
+
+def test_who_hears_four_blocks_in_the_time_of_five_hears_whole_phrases() -> None:
+    queue = BlockQueue(capacity_blocks=250)
+    taken: list[int] = []
+    for index in range(6000):  # two minutes
+        queue.put(block(index))
+        while index % 5 and isinstance(item := queue.get(0.0), Block | SourceEvent):
+            if isinstance(item, Block):
+                taken.append(item.start_sample // BLOCK_SAMPLES)
+                break
+    heard_on = np.diff(np.flatnonzero(np.diff([-1, *taken]) > 1))
+    assert len(taken) > 0.75 * 6000
+    assert min(heard_on) > 5 / 0.02 * 0.9  # blocks between two gaps: what the queue holds, and more
 
 
 def test_a_fault_is_told_at_once_and_then_counted() -> None:

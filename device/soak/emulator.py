@@ -4,6 +4,10 @@ The image is started as it is, on a copy: what a trial needs to see inside is ha
 systemd's credentials in the board's SMBIOS table, the way a cloud does it, so that nothing is added
 to the image for the sake of its trial. Two emulated cores of a Cortex-A72 on a PC are many times
 slower than a Raspberry Pi: what is proven is that it works, not how fast.
+
+What must hear sound as it comes needs a board that keeps up with its own clock. `Board.own_time`
+gives it one that counts instructions: one core that does a thousand million a second, however long
+this machine takes for them.
 """
 
 from __future__ import annotations
@@ -58,6 +62,8 @@ class Board:
         Further words for QEMU.
     patience : mapping
         Name of a unit of the image: a drop-in for it, where emulation is slower than it waits.
+    own_time : bool
+        Its seconds are a thousand million of its instructions, and this machine's while it rests.
     """
 
     card: Path | str
@@ -68,16 +74,19 @@ class Board:
     cores: int = 2
     more: Sequence[str] = ()
     patience: Mapping[str, str] = field(default_factory=dict)
+    own_time: bool = False
     _process: subprocess.Popen[bytes] | None = None
     _start_s: float = 0.0
     _read_from: int = 0
 
     def command(self) -> list[str]:
         """The call of QEMU."""
+        clock = f"-cpu cortex-a72 -smp {self.cores} -accel tcg,thread=multi,tb-size=256"
+        if self.own_time:
+            clock = "-cpu cortex-a76 -smp 1 -accel tcg,thread=single,tb-size=256 -icount shift=0"
         words = [
             "qemu-system-aarch64",
-            *("-machine", "virt", "-cpu", "cortex-a72", "-smp", str(self.cores)),
-            *("-m", str(self.memory_mib), "-accel", "tcg,thread=multi,tb-size=256"),
+            *("-machine", "virt", "-m", str(self.memory_mib), *clock.split()),
             *("-drive", f"if=pflash,format=raw,readonly=on,file={FIRMWARE}"),
             *("-drive", f"if=pflash,format=raw,file={self.folder / 'variables.fd'}"),
             *("-drive", f"if=none,id=card,format=raw,file={self.card}"),

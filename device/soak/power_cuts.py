@@ -45,7 +45,7 @@ import msgspec
 from device.image.boards import COMPATIBLE
 from device.image.partitions import lay_out
 from device.soak.bench import Broker, Dashboard, Key, alike, until
-from device.soak.boot_generic import CARD, CONVERT, PATIENCE, SOUND_CARD, write_card_file
+from device.soak.boot_generic import CARD, CONVERT, SOUND_CARD, write_card_file
 from device.soak.emulator import GIB, HOST, Board, unpack_card
 from device.soak.forgetful_card import ForgetfulCard, Kept
 from device.update.bundle import SYSTEM_IMAGES, Kind, Packing, pack
@@ -63,6 +63,12 @@ PATIENCE_S = 1500.0
 """An emulated board starts in some minutes."""
 
 ARRIVES_S = 180.0
+
+PATIENCE = {
+    "sostenuto.service": "[Service]\nTimeoutStartSec=15min\nWatchdogSec=10min\n",
+    "sostenuto-firstboot.service": "[Service]\nTimeoutStartSec=15min\n",
+}
+"""Starting Python takes minutes in an emulator that shares its two cores."""
 
 PROGRAM = "/opt/sostenuto/software/current/bin"
 
