@@ -6,9 +6,9 @@ messages at once. The third, the publisher's, brings them to the broker in its o
 
 What the queue cannot hold is dropped, counted, and told: the next block then starts later than
 the last one ended, and an `overrun` says by how much. A board that is too slow drops seldom and
-much, so that it hears whole phrases and not crumbs of every note. Nothing that happens after the start ends
-the loop but the end of a file or the wish of the user. A fault is published, counted and lived
-with.
+much, so that it hears whole phrases and not crumbs of every note. Nothing that happens after the
+start ends the loop but the end of a file or the wish of the user. A fault is published, counted
+and lived with.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ QUEUE_BLOCKS = 250
 """Blocks between the first two hands: five seconds, longer than a small board ever stalls."""
 
 RESUME_SHARE = 0.1
-"""Once a block was dropped, all are, until the queue has emptied to this share of its room: each gap
-costs the ear a new beginning, and a tenth of a second between two gaps holds no note."""
+"""Once a block was dropped, all are, until the queue has emptied to this share of its room: each
+gap costs the ear a new beginning, and a tenth of a second between two gaps holds no note."""
 
 HAND_OVER_S = 5.0
 """The end of a session takes no longer than this, what is queued included."""
