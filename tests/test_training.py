@@ -275,7 +275,7 @@ def a_checkpoint(path: Path, architecture, model) -> Path:  # type: ignore[no-un
     return path
 
 
-def test_a_run_begins_with_the_weights_of_a_checkpoint_no_wider_than_it(  # type: ignore[no-untyped-def]
+def test_a_run_begins_with_the_weights_of_a_narrower_or_shorter_sighted_checkpoint(  # type: ignore[no-untyped-def]
     small, tmp_path: Path
 ) -> None:
     from training.graph import sequence_model
@@ -296,6 +296,13 @@ def test_a_run_begins_with_the_weights_of_a_checkpoint_no_wider_than_it(  # type
     for layer in widened.layers:
         if layer.name.endswith("_time"):  # the new channels are alive
             assert np.abs(layer.get_weights()[0][:, :, -1]).sum() > 0
+    first, *rest = architecture.blocks
+    ahead = msgspec.structs.replace(first, future_frames=first.future_frames + 1)
+    farther = sequence_model(msgspec.structs.replace(architecture, blocks=(ahead, *rest)))
+    begin_from(farther, model)
+    np.testing.assert_allclose(
+        farther.predict(heard, verbose=0), model.predict(heard, verbose=0), atol=1e-5
+    )
     wide = a_checkpoint(tmp_path / "wide.npz", wider, widened)
     with pytest.raises(InputError, match=r"small with \d+ parameters cannot begin small with"):
         train(architecture, tmp_path, tmp_path / "run", Schedule(hours=1), start_from=wide)

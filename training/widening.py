@@ -2,9 +2,10 @@
 
 A wider one keeps the old kernels in the corner of the new ones, and nothing leads back from the new
 channels into the old: at the first step it says exactly what the narrower one says (after Net2Net,
-Chen et al. 2016, without its copies), and has room to learn more. Where it sees the keys through
-fewer patterns than the other has channels, those that matter most are kept (the singular value
-decomposition of its kernel, after Denton et al. 2014), and it says nearly the same.
+Chen et al. 2016, without its copies), and has room to learn more. One that looks farther ahead
+gives the frames that are new to it no weight yet. Where it sees the keys through fewer patterns
+than the other has channels, those that matter most are kept (the singular value decomposition of
+its kernel, after Denton et al. 2014), and it says nearly the same.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Weights = NDArray[np.float32]
 
 
 def begin_from(model: Any, learnt: Any) -> None:
-    """Start ``model`` with the weights of ``learnt``, of the same layers and at most as wide.
+    """Start ``model`` with the weights of ``learnt``, of the same layers, at most as wide.
 
     Raises
     ------
@@ -61,7 +62,9 @@ def _fit(new: list[Weights], old: list[Weights] | None) -> bool:
 
 def _widened(new: Weights, old: Weights) -> Weights:
     """Kernels are (time, pitch, in, out), depthwise ones (time, pitch, channels, 1)."""
-    if new.ndim == 4 and new.shape[3] > 1:
-        new[:, :, old.shape[2] :, : old.shape[3]] = 0
+    if new.ndim == 4:
+        new[old.shape[0] :, :, : old.shape[2], : old.shape[3]] = 0
+        if new.shape[3] > 1:
+            new[:, :, old.shape[2] :, : old.shape[3]] = 0
     new[tuple(slice(0, n) for n in old.shape)] = old
     return new

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,8 @@ ExecStart=/bin/sh -c 'echo "PROOF memory $$(systemctl show -P MemoryPeak sostenu
 ExecStart=/bin/sh -c 'findmnt -n -o SIZE /data | sed "s/^ */PROOF data /"'
 ExecStart=/bin/sh -c 'systemctl --failed --no-legend --plain | sed "s/^/PROOF failed /"'
 ExecStart=/bin/sh -c 'rauc status --detailed 2>&1 | sed "s/^/PROOF rauc /"'
+ExecStart=/bin/systemctl stop sostenuto
+ExecStart=/bin/sh -c 'echo "PROOF bench $$({bench})"'
 ExecStart=/bin/sh -c 'echo PROOF over'
 """
 
@@ -86,7 +88,9 @@ CONVERT = (
     "soundfile.write('/tmp/recording.wav', x, rate, 'PCM_16')"
 )
 
-SELFTEST = "/opt/sostenuto/software/current/bin/sostenuto-device selftest --known-answer"
+PROGRAM = "/opt/sostenuto/software/current/bin/sostenuto-device"
+SELFTEST = f"{PROGRAM} selftest --known-answer"
+BENCH = f"{PROGRAM} bench --seconds 5 --json"
 
 
 class Outside:
@@ -131,7 +135,11 @@ class Outside:
 
 @dataclass
 class Figures:
-    """What one start showed; seconds since the board was switched on."""
+    """What one start showed; seconds since the board was switched on, as they passed outside.
+
+    ``instructions`` are each ear's, in thousand millions for a second of sound; ``memory_mib`` is
+    the service's peak.
+    """
 
     image: str
     boot_loader_s: float = 0.0
@@ -146,6 +154,8 @@ class Figures:
     selftest_code: int = -1
     data: str = ""
     failed: tuple[str, ...] = ()
+    memory_mib: float = 0.0
+    instructions: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
@@ -170,7 +180,7 @@ def units(settle_s: int) -> dict[str, str]:
     return {
         "proof-card.service": SOUND_CARD,
         "proof-player.service": PLAYER.format(
-            settle_s=settle_s, convert=CONVERT, selftest=SELFTEST
+            settle_s=settle_s, convert=CONVERT, selftest=SELFTEST, bench=BENCH
         ),
     }
 
@@ -206,6 +216,11 @@ def trial(image: Path, folder: Path, log: Path, settle_s: int) -> Figures:
         figures.selftest_code = int(code[1]) if code else -1
         size = re.search(r"PROOF data (\S+)", said)
         figures.data = size[1] if size else ""
+        if memory := re.search(r"PROOF memory (\d+)", said):
+            figures.memory_mib = round(int(memory[1]) / (1 << 20), 1)
+        if bench := re.search(r"PROOF bench (\{.*\})", said):
+            for ear in json.loads(bench[1])["ears"]:
+                figures.instructions[ear["ear"]] = round(ear["cpu_s_per_s"], 3)
         figures.failed = tuple(re.findall(r"PROOF failed (\S+)", said))
     finally:
         figures.seconds = round(board.seconds, 1)
@@ -231,11 +246,13 @@ def main() -> None:
     if wish.json:
         print(json.dumps(asdict(figures)))
     else:
-        report(figures, ("image", "pieces", "failed", "data"))
+        report(figures, ("image", "pieces", "failed", "data", "instructions"))
         print(
             f"{figures.image}; data {figures.data}; failed: {', '.join(figures.failed) or 'none'}"
         )
         print(f"pieces named: {', '.join(figures.pieces) or 'none'}")
+        costs = (f"{ear} {cost:.2f}" for ear, cost in figures.instructions.items())
+        print(f"1e9 instructions a second of sound: {', '.join(costs) or 'not measured'}")
     sys.exit(0 if figures.good else 1)
 
 
