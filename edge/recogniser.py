@@ -4,7 +4,8 @@ A stretch of sound passes through the ear and becomes notes; the notes pass thro
 follower and become the name of a piece and a place in it. A keyboard that speaks MIDI skips the
 ear. Where sound was lost, nobody knows what happened: what sounded before the gap is ended, and
 the ear begins anew at the sample where the stream goes on, so that nothing after the gap is dated
-wrongly.
+wrongly. An ear that begins in the midst of a sound takes it for struck; what seems struck right
+after a gap is therefore not believed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from edge.practice import BarFeedback, LivePractice
 
 Event = Heard | PieceMatch | Position | BarFeedback
 Float32 = NDArray[np.float32]
+
+AMID_SOUND_S = 0.05
+"""So long after a gap no onset is believed: the ear dates what goes on sounding 20 to 35 ms in."""
 
 
 class NoEar:
@@ -86,6 +90,8 @@ class Recogniser:
         self._first_id = 0
         self._next_id = 0
         self._open: dict[int, NoteUpdate] = {}
+        self._sounded_before: set[int] = set()
+        self._believed_from_s = 0.0
         self._pedal_down = False
 
     @property
@@ -155,22 +161,30 @@ class Recogniser:
     def _begin_at(self, sample: int) -> None:
         self._origin_sample = sample
         self._first_id = self._next_id
+        self._sounded_before.clear()
+        self._believed_from_s = sample / STREAM_RATE_HZ + AMID_SOUND_S
 
     def _placed(self, heard: Sequence[Heard]) -> list[Heard]:
         """The ear's events in the stream's time, with ids that no earlier note has."""
         origin_s = self._origin_sample / STREAM_RATE_HZ
-        return [self._place(event, origin_s) for event in heard]
+        placed = (self._place(event, origin_s) for event in heard)
+        return [event for event in placed if event is not None]
 
-    def _place(self, event: Heard, origin_s: float) -> Heard:
+    def _place(self, event: Heard, origin_s: float) -> Heard | None:
         if isinstance(event, PedalEvent):
             moved_pedal = replace(event, t_s=event.t_s + origin_s)
             self._remember(moved_pedal)
             return moved_pedal
         if isinstance(event, Strike):
-            return replace(event, onset_s=event.onset_s + origin_s)
-        number = event.id + self._first_id
-        self._next_id = max(self._next_id, number + 1)
+            struck = replace(event, onset_s=event.onset_s + origin_s)
+            return struck if struck.onset_s >= self._believed_from_s else None
         note = event.note
+        number = event.id + self._first_id
+        if number >= self._next_id and note.onset_s + origin_s < self._believed_from_s:
+            self._sounded_before.add(number)
+        self._next_id = max(self._next_id, number + 1)
+        if number in self._sounded_before:
+            return None
         offset_s = None if note.offset_s is None else note.offset_s + origin_s
         moved = replace(note, onset_s=note.onset_s + origin_s, offset_s=offset_s)
         placed = replace(event, id=number, note=moved)

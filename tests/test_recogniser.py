@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from hypothesis import strategies as st
 
 import edge
 from edge.audio.block import STREAM_RATE_HZ, Block, MidiBlock
+from edge.audio.file import AudioFile
 from edge.ear import load_ear
 from edge.following import PieceFollower, Position
 from edge.matching import Catalogue, Piece, Score
 from edge.note import Heard, NoteEvent, NoteState, NoteUpdate, PedalEvent, Strike, pitch_to_hz
 from edge.recogniser import Event, Recogniser, load_recogniser
+from edge.resources import demo_recording
 
 PITCHES = (60, 64, 67, 72)
 
@@ -121,13 +124,35 @@ def test_a_gap_ends_what_sounded_and_later_notes_keep_their_time(
     )
     ids = [e.id for e in events if isinstance(e, NoteUpdate) and e.state is NoteState.CONFIRMED]
     assert len(set(ids)) == len(ids)
-    after = [n for n in notes(events, NoteState.CONFIRMED) if n.onset_s > 1.45]
+    after = [n for n in notes(events, NoteState.CONFIRMED) if n.onset_s > 1.1]
     expected = [n for n in whole if n.onset_s > 1.45]
     assert [n.pitch_midi for n in after] == [n.pitch_midi for n in expected]
     for one, other in zip(after, expected, strict=True):
         assert one.onset_s == pytest.approx(other.onset_s, abs=0.02)
     before_gap = [n for n in notes(events, NoteState.ENDED) if n.onset_s < 1.1]
     assert all(n.offset_s is not None and n.offset_s <= 1.1 + 0.02 for n in before_gap)
+
+
+def test_what_goes_on_sounding_after_a_gap_is_not_struck_by_it(recogniser: Recogniser) -> None:
+    with AudioFile(demo_recording()) as file:
+        sound = np.concatenate([block.samples for block in file.blocks(1.0)])
+    struck_by_it = 0
+    for goes_on_at_s in (4.0, 6.1, 10.2, 14.3, 25.65):
+        first = round(goes_on_at_s * STREAM_RATE_HZ)
+        stretch = Block(first, sound[first : first + STREAM_RATE_HZ])
+        whole, torn = (
+            Counter(
+                note.pitch_midi
+                for note in notes(
+                    hear(recogniser, [Block(0, sound[: first - lost]), stretch]),
+                    NoteState.CONFIRMED,
+                )
+                if note.onset_s > goes_on_at_s
+            )
+            for lost in (0, 320)
+        )
+        struck_by_it += (torn - whole).total()
+    assert struck_by_it <= 1  # about 20 keys are down in these five moments
 
 
 def test_after_a_failure_what_sounded_is_ended_and_later_notes_get_new_ids(
@@ -141,7 +166,7 @@ def test_after_a_failure_what_sounded_is_ended_and_later_notes_get_new_ids(
     assert [n.pitch_midi for n in notes(ended, NoteState.ENDED)] == [PITCHES[0]]
     after = [*recogniser.push(Block(failed_at, melody[failed_at:])), *recogniser.flush()]
     heard = notes(after, NoteState.CONFIRMED)
-    assert [n.pitch_midi for n in heard if n.onset_s > 0.95] == list(PITCHES[1:])
+    assert [n.pitch_midi for n in heard] == list(PITCHES[1:])
     ids = [
         e.id
         for e in [*before, *after]
