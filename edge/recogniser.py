@@ -2,10 +2,10 @@
 
 A stretch of sound passes through the ear and becomes notes; the notes pass through the piece
 follower and become the name of a piece and a place in it. A keyboard that speaks MIDI skips the
-ear. Where sound was lost, nobody knows what happened: what sounded before the gap is ended, and
-the ear begins anew at the sample where the stream goes on, so that nothing after the gap is dated
-wrongly. An ear that begins in the midst of a sound takes it for struck; what seems struck right
-after a gap is therefore not believed.
+ear. A hiccup of the sound card is bridged. Where more was lost, nobody knows what happened: what
+sounded before the gap is ended, and the ear begins anew at the sample where the stream goes on, so
+that nothing after the gap is dated wrongly. An ear that begins in the midst of a sound takes it for
+struck; what seems struck right after a gap is therefore not believed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.audio.block import STREAM_RATE_HZ, Block, MidiBlock
+from edge.audio.bridge import Bridge
 from edge.calibration import UNCALIBRATED, Calibration
 from edge.ear import Ear, load_ear
 from edge.errors import CatalogueError
@@ -85,6 +86,7 @@ class Recogniser:
             self._pieces.reset()
         if self._practice is not None:
             self._practice.reset()
+        self._bridge = Bridge()
         self._now_sample = 0
         self._origin_sample = 0
         self._first_id = 0
@@ -106,9 +108,12 @@ class Recogniser:
             for event in block.events:
                 self._remember(event)
             return self._recognise(block.events)
-        before = self._resume_at(block.start_sample)
+        before: list[Event] = []
+        lost = block.start_sample - self._now_sample
+        if lost and not self._bridge.spans(lost):
+            before, lost = self._resume_at(block.start_sample), 0
         self._now_sample = block.end_sample
-        heard = self.ear.push(block.samples * self._gain)
+        heard = self.ear.push(self._bridge.push(block.samples, lost) * self._gain)
         return [*before, *self._recognise(self._placed(heard))]
 
     def choose_piece(self, piece_id: str | None) -> None:
@@ -152,8 +157,6 @@ class Recogniser:
 
     def _resume_at(self, sample: int) -> list[Event]:
         """Close what was before a gap, and begin anew behind it."""
-        if sample == self._now_sample:
-            return []
         ended = self.flush()
         self._begin_at(sample)
         return ended
@@ -161,6 +164,7 @@ class Recogniser:
     def _begin_at(self, sample: int) -> None:
         self._origin_sample = sample
         self._first_id = self._next_id
+        self._bridge.reset()
         self._sounded_before.clear()
         self._believed_from_s = sample / STREAM_RATE_HZ + AMID_SOUND_S
 

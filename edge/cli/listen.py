@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,6 +107,11 @@ class ListenOptions:
     json: bool = False
 
 
+LOCK_S = 0.001
+"""So long a thread may keep Python's lock from another: a sound card's callback waits for it, and
+the card's buffer may hold 9 ms besides the block that is being brought."""
+
+
 def run(options: ListenOptions, software: str) -> int:
     """Listen until the source ends or the user does; returns the exit code."""
     check(options)
@@ -132,6 +138,8 @@ def run(options: ListenOptions, software: str) -> int:
             midi_out.open()
         outbox_folder = kept_in(options, settings, source.kind)
         live = source.kind in LIVE_KINDS
+        if live:
+            sys.setswitchinterval(LOCK_S)
         with (
             a_broker(options, settings) as broker,
             a_household(
