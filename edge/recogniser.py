@@ -164,7 +164,6 @@ class Recogniser:
     def _begin_at(self, sample: int) -> None:
         self._origin_sample = sample
         self._first_id = self._next_id
-        self._bridge.reset()
         self._sounded_before.clear()
         self._believed_from_s = sample / STREAM_RATE_HZ + AMID_SOUND_S
 

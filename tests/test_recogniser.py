@@ -175,6 +175,14 @@ def test_a_hiccup_of_the_sound_card_neither_ends_nor_strikes_a_note(
     assert (heard - whole).total() + (whole - heard).total() <= 0.1 * whole.total()
 
 
+def test_a_card_that_stutters_costs_no_new_beginnings(melody: np.ndarray) -> None:
+    ear = Scripted()
+    recogniser = Recogniser(ear)
+    for first in range(0, len(melody), 800):  # 20 ms come, 30 ms are lost
+        recogniser.push(Block(first, melody[first : first + 320]))
+    assert ear.ends <= 4  # until 85 ms are kept
+
+
 def test_after_a_failure_what_sounded_is_ended_and_later_notes_get_new_ids(
     recogniser: Recogniser, melody: np.ndarray
 ) -> None:
@@ -204,12 +212,14 @@ class Scripted:
 
     def __init__(self, *said: Heard) -> None:
         self._said = list(said)
+        self.ends = 0
 
     def push(self, _samples: np.ndarray) -> list[Heard]:
         said, self._said = self._said, []
         return said
 
     def flush(self) -> list[Heard]:
+        self.ends += 1
         return []
 
     def reset(self) -> None:

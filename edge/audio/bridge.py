@@ -42,10 +42,6 @@ class Bridge:
     """Keeps the last moments of a stream, and goes on from them over a gap."""
 
     def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Nothing has sounded."""
         self._tail = np.zeros(0, np.float32)
 
     def spans(self, lost: int) -> bool:
