@@ -411,6 +411,34 @@ def resample_at(loop: NDArray[np.int16], shift: int, rate_hz: int) -> NDArray[np
     return resample(turned.astype(np.float32), rate_hz)[8000:16000]
 
 
+ROOM = """
+import pyaudio
+from edge.audio.devices import make_room
+audio = pyaudio.PyAudio()
+for index in range(audio.get_device_count()):
+    before = audio.get_device_info_by_index(index)
+    make_room(index)
+    after = audio.get_device_info_by_index(index)
+    print(before.pop("defaultLowInputLatency") < before["defaultHighInputLatency"],
+          after.pop("defaultLowInputLatency") == after["defaultHighInputLatency"], after == before)
+make_room(999)
+make_room(0, "libnothing.so")
+"""
+
+
+def test_a_card_is_asked_for_room(pulse: Pulse) -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", ROOM],
+        env=pulse.env,
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert "True True True" in said.stdout.splitlines()
+    assert not [line for line in said.stdout.splitlines() if not line.endswith("True True")]
+
+
 @pytest.mark.slow
 def test_a_real_microphone_that_vanishes_comes_back(pulse: Pulse, tmp_path: Path) -> None:
     loop = np.random.default_rng(0).integers(-20_000, 20_000, 22_050).astype(np.int16)

@@ -8,6 +8,7 @@ name with the port means the same microphone also while the other is away.
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import DeviceError
+
+PORTAUDIO = "libportaudio.so.2"
+"""Debian's, which PyAudio is linked to."""
 
 _CARD_NUMBER = re.compile(r"\s*\(hw:(\d+),\d+\)$")
 _USB_PORT = re.compile(r"\d+-\d+(\.\d+)*")
@@ -65,6 +69,39 @@ def load_pyaudio() -> Any:
             "(Debian: apt-get install portaudio19-dev first)"
         ) from error
     return pyaudio
+
+
+class _DeviceInfo(ctypes.Structure):
+    """The beginning of PortAudio's PaDeviceInfo."""
+
+    _fields_ = (
+        ("version", ctypes.c_int),
+        ("name", ctypes.c_char_p),
+        ("host_api", ctypes.c_int),
+        ("max_input_channels", ctypes.c_int),
+        ("max_output_channels", ctypes.c_int),
+        ("low_input_s", ctypes.c_double),
+        ("low_output_s", ctypes.c_double),
+        ("high_input_s", ctypes.c_double),
+    )
+
+
+def make_room(index: int, library: str = PORTAUDIO) -> None:
+    """Let the card of an input keep as much as PortAudio advises to who must not lose sound.
+
+    PyAudio asks for the lowest latency and has no word for another. Under ALSA the card's buffer
+    then holds 9 ms besides the block that is being brought, and whatever keeps Python busy for so
+    long costs sound. More room costs nothing: a block is brought as soon as it is there.
+    """
+    try:
+        get_info = ctypes.CDLL(library).Pa_GetDeviceInfo
+    except (OSError, AttributeError):
+        return  # another system's PortAudio; it has its own ways
+    get_info.restype = ctypes.POINTER(_DeviceInfo)
+    info = get_info(index)
+    if info:
+        found = info.contents
+        found.low_input_s = max(found.low_input_s, found.high_input_s)
 
 
 def list_microphones(audio: Any, cards: Path = _CARDS) -> list[Microphone]:

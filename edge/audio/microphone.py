@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.audio.block import BLOCK_S, STREAM_RATE_HZ, Block, MidiBlock
-from edge.audio.devices import Microphone, list_microphones, load_pyaudio
+from edge.audio.devices import Microphone, list_microphones, load_pyaudio, make_room
 from edge.audio.resample import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, ResampleStream, to_mono
 from edge.audio.source import SourceEvent, SourceEventKind
 from edge.errors import DeviceError
@@ -247,6 +247,7 @@ class MicrophoneSource:
         block_frames = round(rate_hz * BLOCK_S)
         few = min(PREFERRED_CHANNELS, microphone.channels)
         trouble: OSError | None = None
+        make_room(microphone.index)
         for channels in dict.fromkeys((few, 1, microphone.channels)):
             ring = CaptureRing(RING_BLOCKS, block_frames, channels)
             try:
