@@ -185,7 +185,7 @@ def units(settle_s: int) -> dict[str, str]:
     }
 
 
-def trial(image: Path, folder: Path, log: Path, settle_s: int) -> Figures:
+def trial(image: Path, folder: Path, log: Path, settle_s: int, processor: str) -> Figures:
     """Switch the board on, wait for all of it, switch it off."""
     figures = Figures(image.name)
     card = folder / "card.img"
@@ -193,7 +193,7 @@ def trial(image: Path, folder: Path, log: Path, settle_s: int) -> Figures:
     broker = Broker(folder)
     broker.start()
     outside = Outside(broker.address)
-    board = Board(card, log, folder, units(settle_s), own_time=True)
+    board = Board(card, log, folder, units(settle_s), processor=processor, own_time=True)
     try:
         write_card_file(card, CARD.format(device=DEVICE, host=HOST, port=broker.address.port))
         board.start()
@@ -237,12 +237,13 @@ def main() -> None:
     parser.add_argument("--log", type=Path, default=Path("boot-generic.log"))
     parser.add_argument("--folder", type=Path, help="where the card lies (default: temporary)")
     parser.add_argument("--settle", type=int, default=20, metavar="SECONDS")
+    parser.add_argument("--processor", default="cortex-a76", help="of QEMU's")
     parser.add_argument("--json", action="store_true")
     wish = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sostenuto-board-") as name:
         folder = wish.folder or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
-        figures = trial(wish.image, folder, wish.log, wish.settle)
+        figures = trial(wish.image, folder, wish.log, wish.settle, wish.processor)
     if wish.json:
         print(json.dumps(asdict(figures)))
     else:

@@ -2,8 +2,8 @@
 
 The image is started as it is, on a copy: what a trial needs to see inside is handed over as
 systemd's credentials in the board's SMBIOS table, the way a cloud does it, so that nothing is added
-to the image for the sake of its trial. Two emulated cores of a Cortex-A72 on a PC are many times
-slower than a Raspberry Pi: what is proven is that it works, not how fast.
+to the image for the sake of its trial. Two emulated cores on a PC are many times slower than a
+Raspberry Pi: what is proven is that it works, not how fast.
 
 What must hear sound as it comes needs a board that keeps up with its own clock. `Board.own_time`
 gives it one that counts instructions: one core that does a thousand million a second, however long
@@ -58,6 +58,8 @@ class Board:
         Everything the board says on its serial line, appended.
     units : mapping
         Name of a systemd unit: its text; started with the system.
+    processor : str
+        A Raspberry Pi 5's; "cortex-a72" is a Pi 4's, which has no dot products of 8 bits.
     more : sequence of str
         Further words for QEMU.
     patience : mapping
@@ -70,6 +72,7 @@ class Board:
     log: Path
     folder: Path
     units: Mapping[str, str] = field(default_factory=dict)
+    processor: str = "cortex-a76"
     memory_mib: int = 1024
     cores: int = 2
     more: Sequence[str] = ()
@@ -81,12 +84,13 @@ class Board:
 
     def command(self) -> list[str]:
         """The call of QEMU."""
-        clock = f"-cpu cortex-a72 -smp {self.cores} -accel tcg,thread=multi,tb-size=256"
+        clock = f"-smp {self.cores} -accel tcg,thread=multi,tb-size=256"
         if self.own_time:
-            clock = "-cpu cortex-a76 -smp 1 -accel tcg,thread=single,tb-size=256 -icount shift=0"
+            clock = "-smp 1 -accel tcg,thread=single,tb-size=256 -icount shift=0"
         words = [
             "qemu-system-aarch64",
-            *("-machine", "virt", "-m", str(self.memory_mib), *clock.split()),
+            *("-machine", "virt", "-cpu", self.processor, *clock.split()),
+            *("-m", str(self.memory_mib)),
             *("-drive", f"if=pflash,format=raw,readonly=on,file={FIRMWARE}"),
             *("-drive", f"if=pflash,format=raw,file={self.folder / 'variables.fd'}"),
             *("-drive", f"if=none,id=card,format=raw,file={self.card}"),
