@@ -15,7 +15,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
@@ -152,10 +154,12 @@ def main(
     outcomes = (
         msgspec.json.decode(stored.read_bytes(), type=dict[str, Outcome]) if stored.exists() else {}
     )
-    for name in only or VARIANTS:
-        if name not in outcomes:
-            outcomes[name] = run_variant(run, name, steps)
-            stored.write_text(json.dumps(msgspec.to_builtins(outcomes), indent=1) + "\n")
+    # Each in a process of its own: what a training held is not given back before its process ends.
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as alone:
+        for name in only or VARIANTS:
+            if name not in outcomes:
+                outcomes[name] = alone.submit(run_variant, run, name, steps).result()
+                stored.write_text(json.dumps(msgspec.to_builtins(outcomes), indent=1) + "\n")
     Console(width=max(100, Console().width)).print(ablation_table(outcomes))
 
 

@@ -3,8 +3,7 @@
 The card is the image with what an installer writes on it: name, microphone and broker. Into the
 board goes one unit more, by systemd's credentials (`device.soak.emulator`): it plays the demo's
 recording into the kernel's loop-back sound card, from which the service hears it as from any
-microphone, and asks for the self-test at the end. The broker is on this machine, outside. The
-board's clock counts its instructions, so that it hears without gaps on a PC of any speed.
+microphone, and asks for the self-test at the end. The broker is on this machine, outside.
 
     python -m device.soak.boot_generic images/sostenuto-0.1.0-generic-arm64.img.xz
 """
@@ -193,7 +192,7 @@ def trial(image: Path, folder: Path, log: Path, settle_s: int, processor: str) -
     broker = Broker(folder)
     broker.start()
     outside = Outside(broker.address)
-    board = Board(card, log, folder, units(settle_s), processor=processor, own_time=True)
+    board = Board(card, log, folder, units(settle_s), processor)
     try:
         write_card_file(card, CARD.format(device=DEVICE, host=HOST, port=broker.address.port))
         board.start()

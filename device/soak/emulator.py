@@ -2,12 +2,11 @@
 
 The image is started as it is, on a copy: what a trial needs to see inside is handed over as
 systemd's credentials in the board's SMBIOS table, the way a cloud does it, so that nothing is added
-to the image for the sake of its trial. Two emulated cores on a PC are many times slower than a
-Raspberry Pi: what is proven is that it works, not how fast.
+to the image for the sake of its trial.
 
-What must hear sound as it comes needs a board that keeps up with its own clock. `Board.own_time`
-gives it one that counts instructions: one core that does a thousand million a second, however long
-this machine takes for them.
+The board's clock counts its instructions: one core that does a thousand million a second, however
+long this machine takes for them. So sound comes no faster than it can be heard and no unit is late,
+on a PC that is many times slower than a Raspberry Pi.
 """
 
 from __future__ import annotations
@@ -62,10 +61,6 @@ class Board:
         A Raspberry Pi 5's; "cortex-a72" is a Pi 4's, which has no dot products of 8 bits.
     more : sequence of str
         Further words for QEMU.
-    patience : mapping
-        Name of a unit of the image: a drop-in for it, where emulation is slower than it waits.
-    own_time : bool
-        Its seconds are a thousand million of its instructions, and this machine's while it rests.
     """
 
     card: Path | str
@@ -74,23 +69,17 @@ class Board:
     units: Mapping[str, str] = field(default_factory=dict)
     processor: str = "cortex-a76"
     memory_mib: int = 1024
-    cores: int = 2
     more: Sequence[str] = ()
-    patience: Mapping[str, str] = field(default_factory=dict)
-    own_time: bool = False
     _process: subprocess.Popen[bytes] | None = None
     _start_s: float = 0.0
     _read_from: int = 0
 
     def command(self) -> list[str]:
         """The call of QEMU."""
-        clock = f"-smp {self.cores} -accel tcg,thread=multi,tb-size=256"
-        if self.own_time:
-            clock = "-smp 1 -accel tcg,thread=single,tb-size=256 -icount shift=0"
         words = [
             "qemu-system-aarch64",
-            *("-machine", "virt", "-cpu", self.processor, *clock.split()),
-            *("-m", str(self.memory_mib)),
+            *("-machine", "virt", "-cpu", self.processor, "-m", str(self.memory_mib)),
+            *("-smp", "1", "-accel", "tcg,thread=single,tb-size=256", "-icount", "shift=0"),
             *("-drive", f"if=pflash,format=raw,readonly=on,file={FIRMWARE}"),
             *("-drive", f"if=pflash,format=raw,file={self.folder / 'variables.fd'}"),
             *("-drive", f"if=none,id=card,format=raw,file={self.card}"),
@@ -114,8 +103,7 @@ class Board:
             return {}
         wanted = f"[Unit]\nWants={' '.join(self.units)}\n"
         units = {f"systemd.extra-unit.{name}": text for name, text in self.units.items()}
-        more = {f"systemd.unit-dropin.{name}": text for name, text in self.patience.items()}
-        return {**units, **more, "systemd.unit-dropin.multi-user.target": wanted}
+        return {**units, "systemd.unit-dropin.multi-user.target": wanted}
 
     def start(self) -> None:
         """Switch it on."""
