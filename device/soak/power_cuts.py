@@ -459,6 +459,13 @@ class Piano:
 # -- what it is made of ----------------------------------------------------------------------
 
 
+SAYS_NOTHING = ("-quiet", "-no-progress")
+
+
+def _quietly(*words: str | Path) -> None:
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+
+
 def with_file(root: Path, name: str, target: Path) -> None:
     """The same system with one file more at its top: another one, byte for byte."""
     shutil.copyfile(root, target)
@@ -466,11 +473,7 @@ def with_file(root: Path, name: str, target: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     (folder / "version-of-a-trial").write_text(f"{name}\n")
-    subprocess.run(
-        ["mksquashfs", folder, target, "-quiet", "-no-progress", "-all-root", "-no-recovery"],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    _quietly("mksquashfs", folder, target, *SAYS_NOTHING, "-all-root", "-no-recovery")
     shutil.rmtree(folder)
 
 
@@ -478,8 +481,7 @@ def with_ending(root: Path, ending: dict[str, str], target: Path) -> None:
     """The same system with something added to modules of its software."""
     folder = target.with_suffix(".tree")
     shutil.rmtree(folder, ignore_errors=True)
-    quiet = {"check": True, "stdout": subprocess.DEVNULL}
-    subprocess.run(["unsquashfs", "-q", "-n", "-d", folder, root], **quiet)  # type: ignore[call-overload]
+    _quietly("unsquashfs", "-q", "-n", "-d", folder, root)
     for name, text in ending.items():
         (module,) = folder.glob(f"opt/sostenuto/software/[0-9]*/lib/python3*/site-packages/{name}")
         with module.open("a") as stream:
@@ -487,8 +489,8 @@ def with_ending(root: Path, ending: dict[str, str], target: Path) -> None:
         for code in module.parent.glob(f"__pycache__/{module.stem}.*.pyc"):
             code.unlink()
     target.unlink(missing_ok=True)
-    packing = ("-comp", "zstd", "-Xcompression-level", "3", "-quiet", "-no-progress")
-    subprocess.run(["mksquashfs", folder, target, *packing], **quiet)  # type: ignore[call-overload]
+    packing = ("-comp", "zstd", "-Xcompression-level", "3")
+    _quietly("mksquashfs", folder, target, *packing, *SAYS_NOTHING)
     shutil.rmtree(folder)
 
 
@@ -554,10 +556,8 @@ class Maker:
         newest = max((path.stat().st_mtime for path in self.tray.iterdir()), default=0.0)
         if not disk.exists() or disk.stat().st_mtime < newest:
             disk.unlink(missing_ok=True)
-            bare = ("-noI", "-noD", "-noF", "-noX", "-all-root", "-quiet", "-no-progress")
-            subprocess.run(
-                ["mksquashfs", self.tray, disk, *bare], check=True, stdout=subprocess.DEVNULL
-            )
+            bare = ("-noI", "-noD", "-noF", "-noX", "-all-root")
+            _quietly("mksquashfs", self.tray, disk, *bare, *SAYS_NOTHING)
         return disk
 
 

@@ -109,7 +109,7 @@ class ListenOptions:
 
 LOCK_S = 0.001
 """So long a thread may keep Python's lock from another: a sound card's callback waits for it, and
-the card's buffer may hold 9 ms besides the block that is being brought."""
+what the card keeps meanwhile is some milliseconds (`edge.audio.devices.make_room`)."""
 
 
 def run(options: ListenOptions, software: str) -> int:
