@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks import feedback, note_accuracy, places, provisional, readme, table
+from benchmarks import feedback, missed, note_accuracy, places, provisional, readme, table
 from benchmarks.__main__ import compare_speed
 from benchmarks.delay import Confirmed, delays_s
 from benchmarks.identification import FEWEST_ONSETS, Share, windows
@@ -207,3 +207,26 @@ def test_mistakes_that_are_put_in_are_found_again_and_nothing_else_is() -> None:
     assert found["all"]["told_at_all"] > 0.9
     assert found["all"]["false_alarms"] < 0.02
     assert found["all"]["false_alarms_otherwise"] == 0
+
+
+def struck(pitch_midi: int, onset_s: float, velocity: int = 64) -> NoteEvent:
+    return NoteEvent(pitch_midi, onset_s, onset_s + 0.1, velocity, 1.0)
+
+
+def test_what_is_missed_is_told_by_its_kind() -> None:
+    plain, octave_below, octave, late_and_soft = (
+        struck(60, 1.0), struck(48, 2.0), struck(60, 2.01), struck(60, 3.5, velocity=20)
+    )  # fmt: skip
+    again = struck(60, 3.6)
+    played = (plain, octave_below, octave, late_and_soft, again)
+    heard = [struck(60, 1.01), struck(48, 2.0), struck(60, 3.62)]
+    hearing = Hearing.judged(Recording("waltz", Path("waltz"), played), heard, 0.01)
+    told = {
+        count.kind: (count.notes, *count.missed) for count in missed.count_kinds([hearing], False)
+    }
+    assert told["all"] == (5, 2, 2)
+    assert told["plain"] == (2, 0, 0)
+    assert told["overtone of a key struck with it"] == (1, 1, 1)
+    assert told["velocity below 30"] == (1, 1, 1)
+    assert told["struck again within 0.15 s"] == (1, 0, 0)
+    assert missed.onset_f1([hearing], 0.05) == pytest.approx(6 / 8)

@@ -334,6 +334,22 @@ def test_a_score_played_by_hand_is_neither_even_nor_flat() -> None:
     assert 0.002 < np.std(np.diff(beats)) < 0.15
 
 
+def test_octaves_are_added_to_a_hand_and_nothing_is_lost() -> None:
+    keys = np.tile([41, 77], 40)
+    onset_s = np.arange(80) * 0.25
+    written = playing.Performance(
+        playing.played(keys, onset_s, onset_s + 0.2, np.full(80, 64)), NO_PEDAL
+    )
+    away = set()
+    for index in range(30):
+        notes = playing.in_octaves(segment_rng(6, index), written).notes
+        assert np.array_equal(playing.playable(notes.copy()), notes)
+        assert np.isin(notes["pitch_midi"], (41, 77)).sum() == 80
+        added = notes[~np.isin(notes["pitch_midi"], (41, 77))]
+        away |= {int(pitch) for pitch in added["pitch_midi"]}
+    assert away == {41 - 12, 77 + 12, 77 + 24, 77 + 19, 41 - 19}  # 17 is no key of a piano
+
+
 def test_a_midi_file_keeps_notes_pedal_and_velocity(tmp_path: Path) -> None:
     import mido
 

@@ -101,7 +101,10 @@ def _levelled_error(played: NDArray[np.float64], heard: NDArray[np.float64]) -> 
 
 
 def match_notes(
-    played: Sequence[NoteEvent], heard: Sequence[NoteEvent], offset_ratio: float | None = None
+    played: Sequence[NoteEvent],
+    heard: Sequence[NoteEvent],
+    offset_ratio: float | None = None,
+    onset_tolerance_s: float = ONSET_TOLERANCE_S,
 ) -> list[tuple[int, int]]:
     """Which note heard answers for which one played, as indices; as many pairs as there can be.
 
@@ -109,6 +112,8 @@ def match_notes(
     ----------
     offset_ratio : float, optional
         Ends must agree to this share of the note's length, or 50 ms; left out, they do not count.
+    onset_tolerance_s : float
+        MIREX's 50 ms, unless something is to be learnt from another.
     """
     from mir_eval.transcription import match_notes as matched
 
@@ -117,7 +122,7 @@ def match_notes(
     pairs = matched(
         *intervals_and_hz(played),
         *intervals_and_hz(heard),
-        onset_tolerance=ONSET_TOLERANCE_S,
+        onset_tolerance=onset_tolerance_s,
         offset_ratio=offset_ratio,
     )
     return [(int(i), int(j)) for i, j in pairs]

@@ -484,6 +484,34 @@ def from_performance(
     return Performance(notes, pedal_with_harmony(rng, notes, length_s))
 
 
+OCTAVES = (12, 12, 12, 12, 24, 19)
+"""How far away a hand doubles, in semitones: mostly an octave, else two, or a twelfth."""
+
+
+def in_octaves(rng: np.random.Generator, performance: Performance) -> Performance:
+    """A fifth to nine tenths of what one hand plays, or both, doubled further out.
+
+    Two strings whose partials fall on one another are the hardest thing to hear apart, so the
+    balance between them is drawn wide: 12 steps of velocity either way are common.
+    """
+    notes = performance.notes
+    if len(notes) == 0:
+        return performance
+    middle = np.median(notes["pitch_midi"])
+    outward = np.where(notes["pitch_midi"] < middle, -1, 1)
+    hands = ([-1], [1], [-1, 1])[int(rng.integers(3))]
+    some = np.isin(outward, hands) & (rng.random(len(notes)) < rng.uniform(0.2, 0.9))
+    further = notes[some].copy()
+    interval = OCTAVES[int(rng.integers(len(OCTAVES)))]
+    further["pitch_midi"] += interval * outward[some]
+    later_s = rng.uniform(0.0, 0.015, len(further))
+    further["onset_s"] += later_s
+    further["release_s"] += later_s
+    louder = rng.normal(rng.uniform(-8.0, 8.0), 8.0, len(further))
+    further["velocity"] = np.clip(further["velocity"] + louder, SOFTEST_VELOCITY, 127)
+    return Performance(playable(np.concatenate([notes, further])), performance.pedal)
+
+
 # --- what no composer wrote -----------------------------------------------------------------
 
 

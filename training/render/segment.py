@@ -87,6 +87,8 @@ class Conditions:
     ----------
     pop, score, chords, scales, repetitions, single_keys, soup, silence : float
         Weights of what is played (need not sum to 1).
+    octaves : float
+        Share of pieces in which a hand is doubled in octaves.
     clean : float
         Share of segments that stay dry and without any noise; the shares below are of
         the others.
@@ -104,6 +106,7 @@ class Conditions:
     single_keys: float = 0.05
     soup: float = 0.11
     silence: float = 0.02
+    octaves: float = 0.0
     clean: float = 0.12
     room: float = 0.75
     microphone: float = 0.7
@@ -243,10 +246,16 @@ def draw_performance(
     names = list(weights)
     shares = np.array([weights[name] for name in names])
     name = names[int(rng.choice(len(names), p=shares / shares.sum()))]
-    if name == "pop" and sources.performances is not None:
-        return name, playing.from_performance(rng, sources.performances, length_s)
-    if name == "score" and sources.scores is not None:
-        return name, playing.from_score(rng, sources.scores, length_s)
+    pieces = {
+        "pop": (playing.from_performance, sources.performances),
+        "score": (playing.from_score, sources.scores),
+    }
+    if name in pieces:
+        play, library = pieces[name]
+        assert library is not None
+        performed = play(rng, library, length_s)
+        doubled = conditions.octaves and rng.random() < conditions.octaves
+        return name, playing.in_octaves(rng, performed) if doubled else performed
     invented = {
         "chords": playing.chords,
         "scales": playing.scales,
