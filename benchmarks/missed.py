@@ -1,10 +1,10 @@
-"""Which notes an ear misses: by how they were struck and by what stands around them.
+"""Which notes an ear misses, and where it hears what nobody played.
 
-A note belongs to every kind that fits: struck softly, struck again, an overtone of a key struck
-with it, one of many at once. *Plain* is what is none of these. Whether a note is missed is told by
-the rules (its onset within 50 ms) and within 100 ms, because the labels of a player piano's soft
-notes lie off their sound by more than the rules allow (`benchmarks.label_timing`); what is missed
-even then was not heard. Run::
+A missed note belongs to every kind that fits: struck softly, struck again, an overtone of a key
+struck with it, one of many at once. *Plain* is what is none of these. Whether a note is missed is
+told by the rules (its onset within 50 ms) and within 100 ms, because the labels of a player piano's
+soft notes lie off their sound by more than the rules allow (`benchmarks.label_timing`); what is
+missed even then was not heard. A false note is of the first kind that fits. Run::
 
     python -m benchmarks.missed                 # the real recordings, by microphone
     python -m benchmarks.missed --rendered DIR  # what `sostenuto-studio render` wrote
@@ -36,6 +36,9 @@ TOGETHER_S = 0.06
 MANY = 7
 OVERTONES_SEMITONES = (12, 19, 24, 28)
 """The second to the fifth partial."""
+FALSE_KINDS = ("overtone above a key struck", "below a key struck", "key that was held", "other")
+RINGS_S = 0.5
+"""So long after its key was let go, a string may still be heard."""
 EDGE_S = 0.3
 """So near the ends of a cut segment, a note's beginning or what follows it is not to be heard."""
 
@@ -132,6 +135,32 @@ def count_kinds(hearings: Sequence[Hearing], cut: bool) -> list[Count]:
     ]
 
 
+def count_false(hearings: Sequence[Hearing]) -> dict[str, int]:
+    """Notes heard that nobody played within 100 ms, by what was played near them."""
+    counts = dict.fromkeys(FALSE_KINDS, 0)
+    for hearing in hearings:
+        played = hearing.recording.played
+        pairs = match_notes(played, hearing.heard, onset_tolerance_s=TOLERANCES_S[-1])
+        right = {j for _, j in pairs}
+        onset_s = np.array([note.onset_s for note in played])
+        end_s = np.array([note.offset_s for note in played], np.float64)
+        pitch = np.array([note.pitch_midi for note in played])
+        for j, note in enumerate(hearing.heard):
+            if j in right:
+                continue
+            above = note.pitch_midi - pitch
+            struck = np.abs(onset_s - note.onset_s) < TOGETHER_S
+            held = (onset_s < note.onset_s) & (note.onset_s < end_s + RINGS_S)
+            kinds = (
+                (struck & np.isin(above, OVERTONES_SEMITONES)).any(),
+                (struck & np.isin(-above, OVERTONES_SEMITONES)).any(),
+                (held & (above == 0)).any(),
+                True,
+            )
+            counts[FALSE_KINDS[kinds.index(True)]] += 1
+    return counts
+
+
 def onset_f1(hearings: Sequence[Hearing], tolerance_s: float) -> float:
     """The mean over recordings."""
     f1 = []
@@ -178,7 +207,10 @@ def main() -> None:
                 groups.setdefault(group, []).append(hearing)
     for name, hearings in groups.items():
         table = counts_table(name, hearings, count_kinds(hearings, cut=rendered is not None))
-        Console(width=max(110, Console().width)).print(table)
+        console = Console(width=max(110, Console().width))
+        console.print(table)
+        false = count_false(hearings)
+        console.print(f"false: {', '.join(f'{kind} {n}' for kind, n in false.items())}\n")
 
 
 if __name__ == "__main__":
