@@ -94,7 +94,7 @@ def compressed(channels: int = 40, lookahead_frames: int = LOOKAHEAD_FRAMES) -> 
     return _ear("compressed", channels, 6, 96, 16, lookahead_frames, None)
 
 
-def conv3d_reference(channels: int = 6, lookahead_frames: int = LOOKAHEAD_FRAMES) -> Architecture:
+def conv3d_reference(channels: int = 4, lookahead_frames: int = LOOKAHEAD_FRAMES) -> Architecture:
     """Plain 3D convolutions that see as far in time and pitch, in floats: for comparison only."""
     return _ear(CONV3D_REFERENCE, channels, 1, 0, channels, lookahead_frames, None)
 
