@@ -405,6 +405,116 @@ def test_a_run_learns_stops_in_time_and_goes_on_where_it_was(small, tmp_path: Pa
     assert averaged_model(run).count_params() > 0
 
 
+class Killed(BaseException):
+    """The program ends here."""
+
+
+def killed_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """End the program at its ``step``-th write, rename or removal; a write leaves half a file."""
+    done = 0
+
+    def killed(owner: object, name: str) -> None:
+        whole = getattr(owner, name)
+
+        def one_step(*values: object, **named: object) -> object:
+            nonlocal done
+            done += 1
+            if done < step:
+                return whole(*values, **named)
+            path = values[0] if isinstance(values[0], Path) else values[1]
+            if name not in ("rename", "replace", "rmdir"):
+                with path.open("wb") as torn:
+                    torn.write(b"half")
+            raise Killed
+
+        monkeypatch.setattr(owner, name, one_step)
+
+    for name in ("rename", "replace", "rmdir", "write_text", "write_bytes"):
+        killed(Path, name)
+    killed(np, "savez")
+    killed(keras.Model, "save")
+
+
+# Three files are written, the folder is renamed, three files are moved, the folder is removed.
+STEPS_OF_AN_EPOCH = 8
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first epoch", "second epoch"])
+@pytest.mark.parametrize("step", range(1, STEPS_OF_AN_EPOCH + 2))
+def test_an_epoch_that_is_cut_off_anywhere_counts_whole_or_not_at_all(
+    step: int, first: bool, tmp_path: Path
+) -> None:
+    from training.train import store_epoch, take_over
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+
+    def epoch(number: int) -> None:
+        model.set_weights([np.full((1, 1), number), np.zeros(1)])
+        store_epoch(tmp_path, model, [np.full(2, number)], {"steps": number})
+
+    if not first:
+        epoch(1)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        killed_at(step, monkeypatch)
+        if step <= STEPS_OF_AN_EPOCH:
+            with pytest.raises(Killed):
+                epoch(2)
+        else:
+            epoch(2)
+    take_over(tmp_path)
+    expected = ([] if first else [1]) + ([2] if step > 4 else [])
+    if not expected:
+        assert not (tmp_path / "log.jsonl").exists()
+        return
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["steps"] for line in lines] == expected
+    assert keras.saving.load_model(tmp_path / "last.keras").get_weights()[0] == expected[-1]
+    with np.load(tmp_path / "average.npz") as arrays:
+        assert arrays["w000"].tolist() == [expected[-1]] * 2
+    epoch(3)
+    assert not list(tmp_path.glob("epoch*"))
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_its_first_and_its_second_epoch_goes_on(  # type: ignore[no-untyped-def]
+    small, tmp_path: Path
+) -> None:
+    from training.train import Schedule, averaged_model, train
+
+    store(tmp_path / "shards" / "001-00000.npz", shard_bytes(a_shard()))
+    run = tmp_path / "run"
+    schedule = Schedule(hours=0, steps=6, batch=1, frames=64, steps_per_epoch=2)
+
+    def goes_on() -> None:
+        train(small[0], tmp_path / "shards", run, schedule)
+
+    # Two steps more than `STEPS_OF_AN_EPOCH` write architecture.json. The second time these are
+    # followed by an epoch and by one that is whole, but not all in its place.
+    for step in (2 + 2, 2 + STEPS_OF_AN_EPOCH + 6):
+        with pytest.MonkeyPatch.context() as monkeypatch, pytest.raises(Killed):
+            killed_at(step, monkeypatch)
+            goes_on()
+    goes_on()
+    finished = (run / "log.jsonl").read_text()
+    assert [json.loads(line)["steps"] for line in finished.splitlines()] == [2, 4, 6]
+    goes_on()  # nothing is left to do
+    assert (run / "log.jsonl").read_text() == finished
+    assert averaged_model(run).count_params() == small[1].count_params()
+
+
+def test_a_run_does_not_go_on_with_another_architecture(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from training.train import Schedule, train
+
+    run = a_run(tmp_path / "run", *small)
+    kept = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    wider = msgspec.structs.replace(small[0], channels=10)
+    with pytest.raises(InputError, match=r"another architecture: channels was 8 and is now 10;"):
+        train(wider, run / "shards", run, Schedule(hours=1))
+    with pytest.raises(InputError, match=r"has a log but no last\.keras: copy the whole run"):
+        train(small[0], run / "shards", run, Schedule(hours=1))
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == kept
+
+
 def test_thresholds_are_raised_above_a_false_alarm_of_the_model() -> None:
     """A model whose wrong peaks reach 0.33 and whose right ones reach 0.9."""
     activations = np.full((60, KEYS, 5), 0.01, np.float32)

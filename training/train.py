@@ -3,14 +3,18 @@
 A run is given a number of hours and ends with them, whatever else the machine does: the learning
 rate follows the share of the time that is spent (warm-up, then a cosine to nothing). What is kept
 is the running average of the weights, which is worth several times its cost (Izmailov et al.,
-"Averaging weights leads to wider optima", 2018). A run that is stopped goes on from its folder.
+"Averaging weights leads to wider optima", 2018). A run that is stopped, at whatever moment, goes on
+from its folder, here or where the folder was copied to: what an epoch leaves takes the place of the
+epoch before all at once.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +29,7 @@ from training.architecture import Architecture, read_architecture
 from training.dataset import USUAL_VARIATION, SegmentBatches, Variation
 from training.graph import sequence_model
 from training.objective import note_loss
+from training.run_record import differences, write_whole
 from training.widening import begin_from
 
 
@@ -96,21 +101,19 @@ class LayerwiseAdamW(keras.optimizers.AdamW):  # type: ignore[misc]
 class _Pacer(keras.callbacks.Callback):  # type: ignore[misc]
     """Sets the rate by the clock, keeps the running average, saves, and stops in time."""
 
-    def __init__(self, folder: Path, schedule: Schedule, progress: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, schedule: Schedule, progress: dict[str, Any], average: list[Any] | None
+    ) -> None:
         super().__init__()
         self.folder = folder
         self.schedule = schedule
-        self.progress = progress
-        self.average: list[Any] | None = None
+        self.average = average
+        self.before_s = float(progress.get("spent_s", 0.0))
+        self.step = int(progress.get("steps", 0))
+        self.started = time.monotonic()
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self.before_s = float(self.progress.get("spent_s", 0.0))
-        self.step = int(self.progress.get("steps", 0))
         self.started = time.monotonic()
-        stored = self.folder / "average.npz"
-        if stored.exists():
-            with np.load(stored) as arrays:
-                self.average = [arrays[f"w{i:03}"] for i in range(len(arrays.files))]
 
     @property
     def spent_s(self) -> float:
@@ -140,17 +143,49 @@ class _Pacer(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         assert self.average is not None
-        self.model.save(self.folder / "last.keras")
-        np.savez(self.folder / "average.npz", **{f"w{i:03}": w for i, w in enumerate(self.average)})
         line = {
             "steps": self.step,
             "spent_s": round(self.spent_s, 1),
             "rate": float(self.model.optimizer.learning_rate),
             **{k: round(float(v), 4) for k, v in (logs or {}).items()},
         }
-        self.progress.update(line)
-        with (self.folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps(line) + "\n")
+        store_epoch(self.folder, self.model, self.average, line)
+
+
+# What an epoch leaves, in the order in which it takes the place of the epoch before.
+_OF_AN_EPOCH = ("last.keras", "average.npz", "log.jsonl")
+
+
+def store_epoch(folder: Path, model: Any, average: list[Any], line: dict[str, Any]) -> None:
+    """Put an epoch in the place of the one before: all of it, or, where this is cut off, nothing.
+
+    It is written into ``epoch.part``, which becomes ``epoch`` when it is whole. From then on this
+    epoch is the last one, and `take_over` brings its files to their places, now or when the run
+    goes on.
+    """
+    unfinished, log = folder / "epoch.part", folder / "log.jsonl"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    model.save(unfinished / "last.keras")
+    np.savez(unfinished / "average.npz", **{f"w{i:03}": w for i, w in enumerate(average)})
+    before = log.read_text() if log.exists() else ""
+    (unfinished / "log.jsonl").write_text(before + json.dumps(line) + "\n")
+    for path in (*unfinished.iterdir(), unfinished):
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    unfinished.rename(folder / "epoch")
+    take_over(folder)
+
+
+def take_over(folder: Path) -> None:
+    """Bring an epoch that is whole to its place, if it is not there already."""
+    epoch = folder / "epoch"
+    if epoch.is_dir():
+        for name in _OF_AN_EPOCH:
+            if (epoch / name).exists():
+                (epoch / name).replace(folder / name)
+        epoch.rmdir()
 
 
 def train(
@@ -163,17 +198,26 @@ def train(
 ) -> None:
     """Train into ``folder``: architecture.json, last.keras, average.npz, log.jsonl.
 
-    A folder that holds an earlier, unfinished run is continued. ``start_from`` is another run's
-    folder, or a checkpoint, whose averaged weights this one begins with.
+    A folder that holds an earlier, unfinished run is continued from its last finished epoch; where
+    none was finished, the run begins anew. ``start_from`` is another run's folder, or a checkpoint,
+    whose averaged weights a new run begins with.
 
     Raises
     ------
     InputError
-        There is nothing to train on, or nothing that this architecture can start from.
+        There is nothing to train on, nothing that this architecture can start from, or the folder
+        holds a run of another architecture, or only a part of one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "architecture.json").write_bytes(msgspec.json.encode(architecture))
-    model, progress = _resumed(folder, architecture, schedule, start_from)
+    take_over(folder)
+    model, progress, average = (
+        _resumed(folder, architecture)
+        if (folder / "log.jsonl").exists()
+        else _begun(folder, architecture, schedule, start_from)
+    )
+    pacer = _Pacer(folder, schedule, progress, average)
+    if pacer.spent_share >= 1:
+        return
     batches = SegmentBatches(
         shards,
         architecture.features,
@@ -181,21 +225,34 @@ def train(
         schedule.frames,
         schedule.steps_per_epoch,
         variation,
-        schedule.seed + int(progress.get("steps", 0)),
+        schedule.seed + pacer.step,
     )
-    pacer = _Pacer(folder, schedule, progress)
     model.fit(batches, epochs=100_000, verbose=2, callbacks=[pacer])
 
 
 def _resumed(
-    folder: Path, architecture: Architecture, schedule: Schedule, start_from: Path | None
-) -> tuple[Any, dict[str, Any]]:
-    if (folder / "last.keras").exists():
-        lines = (folder / "log.jsonl").read_text().splitlines()
-        stored = keras.saving.load_model(
-            folder / "last.keras", custom_objects={"note_loss": note_loss}
+    folder: Path, architecture: Architecture
+) -> tuple[Any, dict[str, Any], list[Any] | None]:
+    """The last finished epoch: its model, its line of the log, its averaged weights."""
+    if differing := differences(read_architecture(folder / "architecture.json"), architecture):
+        raise InputError(
+            f"{folder} holds a run of another architecture: {differing}; go on as it was begun, or "
+            "train into another folder"
         )
-        return stored, json.loads(lines[-1])
+    missing = [name for name in _OF_AN_EPOCH if not (folder / name).exists()]
+    if missing:
+        raise InputError(
+            f"{folder} has a log but no {', '.join(missing)}: copy the whole run, or train into "
+            "another folder"
+        )
+    model = keras.saving.load_model(folder / "last.keras", custom_objects={"note_loss": note_loss})
+    progress = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
+    return model, progress, _stored_weights(folder / "average.npz")
+
+
+def _begun(
+    folder: Path, architecture: Architecture, schedule: Schedule, start_from: Path | None
+) -> tuple[Any, dict[str, Any], list[Any] | None]:
     keras.config.set_dtype_policy(COMPUTED_IN)
     model = sequence_model(architecture)
     keras.config.set_dtype_policy("float32")
@@ -209,7 +266,13 @@ def _resumed(
         blocks=len(architecture.blocks),
     )
     model.compile(adam, loss=note_loss)
-    return model, {}
+    write_whole(folder / "architecture.json", msgspec.json.encode(architecture))
+    return model, {}, None
+
+
+def _stored_weights(path: Path) -> list[Any]:
+    with np.load(path) as arrays:
+        return [arrays[f"w{i:03}"] for i in range(len(arrays.files))]
 
 
 def averaged_model(stored: Path) -> Any:
@@ -230,9 +293,8 @@ def averaged_model(stored: Path) -> Any:
         )
     architecture = read_architecture(described)
     model = sequence_model(architecture)
-    with np.load(weights) as arrays:
-        try:
-            model.set_weights([arrays[f"w{i:03}"] for i in range(len(arrays.files))])
-        except ValueError as error:
-            raise InputError(f"{weights} is not of {architecture.family}: {error}") from None
+    try:
+        model.set_weights(_stored_weights(weights))
+    except ValueError as error:
+        raise InputError(f"{weights} is not of {architecture.family}: {error}") from None
     return model
