@@ -423,6 +423,37 @@ def test_what_the_card_mounts_is_there_to_be_mounted_on():
     assert "PARTUUID=536f7374-07" in fstab
 
 
+def test_only_the_card_s_own_last_part_is_ever_grown(tmp_path):
+    script = (overlay.ROOT / "usr/lib/sostenuto/data").read_text()
+    grow = script[script.index("grow() {") : script.index("place() {")]
+    asked = tmp_path / "asked"
+    for program in ("sfdisk", "partx", "resize2fs"):
+        (tmp_path / program).write_text(f'#!/bin/sh\necho {program} "$@" >> {asked}\n')
+        (tmp_path / program).chmod(0o755)
+    ours, own_name = tmp_path / "ours", "/dev/disk/by-partuuid/536f7374-07"
+    assert own_name in grow
+    ours.write_text("")
+    for source, grown in (
+        (f"{tmp_path}/other", ""),
+        ("/dev/x[/var/keep]", ""),
+        (ours, "resize2fs"),
+    ):
+        (tmp_path / "findmnt").write_text(f"#!/bin/sh\necho '{source}'\n")
+        (tmp_path / "findmnt").chmod(0o755)
+        (tmp_path / "other").write_text("")
+        asked.unlink(missing_ok=True)
+        sizes = "cat() { echo 4096; }\nsay() { :; }\n"
+        ran = subprocess.run(
+            ["sh", "-euc", sizes + grow.replace(own_name, str(ours)) + "grow"],
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+        )
+        assert (ran.returncode, ran.stderr) == (0, ""), source
+        assert (asked.read_text() if asked.exists() else "").startswith(grown), source
+        assert asked.exists() == bool(grown), source
+
+
 @pytest.mark.parametrize("board", ["generic", "raspberrypi"])
 def test_what_is_laid_over_tells_an_update_which_image_this_is(tmp_path, board):
     ours = f"sostenuto:x:{os.getuid()}:{os.getgid()}::/var/lib/sostenuto:/usr/sbin/nologin\n"

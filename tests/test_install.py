@@ -32,10 +32,13 @@ from device.service.software import (
     CURRENT,
     MARK,
     PREVIOUS,
+    PYTHON,
+    PYTHONS,
     SETTLED,
     SOFTWARE,
     InUse,
     NothingElse,
+    check_python,
     environment_of,
     sha256,
 )
@@ -262,6 +265,31 @@ class Live(Place):
 
     def run(self, *command: str) -> str:
         return self.verified
+
+
+def test_a_system_whose_python_is_too_old_or_too_new_is_refused_before_anything_is_changed(
+    place: Place,
+) -> None:
+    place.at("/usr/bin").mkdir(parents=True)
+    place.at(PYTHON).write_text("")
+    before = tree(place)
+    for version in ("3.10.12", "3.14.0", "3.9.2"):
+        with pytest.raises(UsageError, match=rf"is Python {version}; 3\.11 to 3\.13 are allowed"):
+            install(Wish(), Live(place.root, f"{version}\n"), tell=lambda _: None)
+    assert tree(place) == before
+    for version in ("3.11.2", "3.12.3", "3.13.5"):
+        check_python(Live(place.root, f"{version}\n"))
+    place.at(PYTHON).unlink()
+    check_python(Live(place.root, "none was asked"))
+
+
+def test_the_pythons_are_those_of_the_wheel() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    prefix = "Programming Language :: Python :: 3."
+    classifiers = [word for word in project["classifiers"] if word.startswith(prefix)]
+    assert [word.rpartition(" ")[2] for word in classifiers] == list(PYTHONS)
+    after = int(PYTHONS[-1].removeprefix("3.")) + 1
+    assert project["requires-python"] == f">={PYTHONS[0]},<3.{after}"
 
 
 @pytest.mark.parametrize("how", ["changed", "added"])

@@ -44,6 +44,7 @@ from device.service.software import (
     InUse,
     NothingElse,
     build_wheel,
+    check_python,
     clone,
     environment_of,
 )
@@ -262,6 +263,7 @@ def install(wish: Wish, place: Place, *, dry_run: bool = False, tell: Tell) -> l
             "an update is on trial here: wait until `sostenuto-device update status` "
             "says how it ended"
         )
+    check_python(place)
     steps: tuple[Step, ...] = ()
     own_broker = wish.broker is None
     if place.live:

@@ -26,6 +26,8 @@ SETTLED = f"{SOFTWARE}/settled"
 PREVIOUS = f"{SOFTWARE}/previous"
 MARK = ".wheel-sha256"
 PYTHON = "/usr/bin/python3"
+PYTHONS = ("3.11", "3.12", "3.13")
+"""What `pyproject.toml` allows."""
 
 _WHEEL = re.compile(r"sostenuto-([A-Za-z0-9.+!]+)-py3-none-any\.whl")
 
@@ -159,6 +161,26 @@ def environment_of(wheel: Path, wheels: Path | None, place: Place) -> Environmen
     there = mark_of(place.at(f"{SOFTWARE}/{version}"))
     name = version if there in (None, content) else f"{version}-{content[:8]}"
     return Environment(name, wheel.resolve(), wheels.resolve() if wheels else None)
+
+
+def check_python(place: Place) -> None:
+    """Refuse a system whose own Python is none of `PYTHONS`; one without any gets its package's.
+
+    Another Python beside it does not do: PyAudio and rtmidi come from the system's packages.
+
+    Raises
+    ------
+    UsageError
+        With the version that is there.
+    """
+    if not place.at(PYTHON).exists():
+        return
+    version = place.run(PYTHON, "-c", "import platform; print(platform.python_version())").strip()
+    if version.rpartition(".")[0] not in PYTHONS:
+        raise UsageError(
+            f"{PYTHON} is Python {version}; {PYTHONS[0]} to {PYTHONS[-1]} are allowed: "
+            "take Debian 12 or 13, Raspberry Pi OS made of them, or Ubuntu 24.04"
+        )
 
 
 def mark_of(environment: Path) -> str | None:
