@@ -3,15 +3,16 @@
 The streaming graph is frozen, calibrated on the states that real playing brings about, and
 quantised. Concatenation and slicing keep one scale, so a state goes out on the scale on which it
 comes in and nothing is lost by handing it on. What comes out is checked: an operator that only
-runs in floating point, or a number format that changes half-way, fails the conversion and names
-the layer that made it.
+runs in floating point, that TensorFlow Lite does not have, or that changes the scale half-way,
+fails the conversion and names the layer that made it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,30 @@ Float32 = NDArray[np.float32]
 # Frames of one run on the device: 40 ms of waiting at most, half the calls of single frames.
 STEP_FRAMES = 2
 
-# Operators that would leave the 8-bit path.
-FORBIDDEN_OPERATORS = {"CONV_3D", "CONV_3D_TRANSPOSE"}
+# Operators that are never quantised, so a float file that holds one need not be calibrated: whole
+# 3D convolutions, and branches and loops, whose inside TensorFlow leaves in floats or crashes on.
+FORBIDDEN_OPERATORS = {"CONV_3D", "CONV_3D_TRANSPOSE", "IF", "WHILE"}
 CHANGES_OF_FORMAT = {"QUANTIZE", "DEQUANTIZE"}
+_ADVICE = "use convolutions, additions and concatenations that TensorFlow Lite quantises"
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """An operator of a model file.
+
+    Attributes
+    ----------
+    name : str
+        As TensorFlow Lite calls it: ``CONV_2D``.
+    origin : str
+        ``layer NAME`` of the Keras model, or the tensor's own name where no layer made it.
+    floating : bool
+        Whether it takes or gives floating-point numbers.
+    """
+
+    name: str
+    origin: str
+    floating: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +96,8 @@ def convert(
     Raises
     ------
     ModelError
-        The converted graph holds an operator that 8 bits cannot carry.
+        The graph holds an operator that 8 bits cannot carry, or TensorFlow Lite not at all; it is
+        named with its layer.
     """
     import tensorflow as tf
 
@@ -82,22 +105,24 @@ def convert(
     copy_weights(sequence, streaming)
     frozen, names = _frozen(streaming)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
-    plain = converter.convert()
+    layers = {layer.name for layer in streaming.layers}
+    content = _run(converter, layers)
+    operators = _operators(content, layers)
     if quantise:
-        order = _input_order(plain, names)
+        _refuse([op for op in operators if op.name in FORBIDDEN_OPERATORS], "cannot become int8")
+        order = _input_order(content, names)
         converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
         converter.representative_dataset = lambda: _steps(streaming, architecture, spectra, order)
-    content = converter.convert() if quantise else plain
-    operators = _operators(content)
-    if quantise:
-        _refuse_floating(operators)
+        content = _run(converter, layers)
+        operators = _operators(content, layers)
+        _refuse_leaving_int8(operators)
     return Converted(
         content,
         "int8" if quantise else "float32",
-        dict(Counter(name for name, _ in operators)),
+        dict(Counter(op.name for op in operators)),
         _states(content, names),
     )
 
@@ -161,24 +186,72 @@ def _steps(
             states = [np.asarray(s) for s in run(*inputs)]
 
 
-def _operators(content: bytes) -> list[tuple[str, str]]:
-    """Every operator of a file with the name of the tensor that it writes."""
+def _run(converter: Any, layers: Collection[str]) -> bytes:
+    """Convert; what TensorFlow Lite does not have is told in our own words."""
+    from tensorflow.lite.python.convert_phase import ConverterError
+
+    try:
+        content: bytes = converter.convert()
+    except ConverterError as error:
+        faults = [fault for fault in error.errors if fault.operator.name]
+        _refuse(
+            [
+                Operator(
+                    fault.operator.name.removeprefix("tf."),
+                    _origin([call.name for call in fault.location.call], layers),
+                    floating=True,
+                )
+                for fault in faults
+            ],
+            "cannot be run by TensorFlow Lite",
+        )
+        told = str(error).splitlines()[0]
+        raise ModelError(f"TensorFlow cannot convert this model ({told}): {_ADVICE}") from None
+    return content
+
+
+def _operators(content: bytes, layers: Collection[str]) -> list[Operator]:
+    """Every operator of a file, in the order in which they run."""
     interpreter = _interpreter(content)
-    details = {d["index"]: d["name"] for d in interpreter.get_tensor_details()}
-    return [
-        (op["op_name"], details.get(int(op["outputs"][0]), "?"))
-        for op in interpreter._get_ops_details()
-        if op["op_name"] != "DELEGATE"
-    ]
+    tensors = {d["index"]: d for d in interpreter.get_tensor_details()}
+
+    def operator(op: dict[str, Any]) -> Operator:
+        seen = [tensors[int(i)] for i in (*op["outputs"], *op["inputs"]) if int(i) in tensors]
+        floating = any(np.issubdtype(d["dtype"], np.floating) for d in seen)
+        return Operator(op["op_name"], _origin([d["name"] for d in seen], layers), floating)
+
+    return [operator(op) for op in interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
 
 
-def _refuse_floating(operators: list[tuple[str, str]]) -> None:
-    for name, layer in operators:
-        if name in FORBIDDEN_OPERATORS | CHANGES_OF_FORMAT or name.startswith("Flex"):
-            raise ModelError(
-                f"layer {layer} became {name}, which leaves the 8-bit path: "
-                "use convolutions, additions and concatenations that TensorFlow Lite quantises"
-            )
+def _origin(names: Sequence[str], layers: Collection[str]) -> str:
+    """Where the first of these tensors comes from that was given a path in the Keras model.
+
+    Keras opens a layer's scope to build it and again to call it, and the second is numbered:
+    ``model_1/stem_mix_1/convolution`` is the convolution of the layer ``stem_mix``.
+    """
+    path = next((name for name in names if "/" in name), "a tensor without a name").split(";")[0]
+    for scope in path.split("/"):
+        for layer in (re.sub(r"_\d+$", "", scope), scope):
+            if layer in layers:
+                return f"layer {layer}"
+    return path
+
+
+def _refuse_leaving_int8(operators: Sequence[Operator]) -> None:
+    """Refuse what computes in floats between a DEQUANTIZE and a QUANTIZE, and a change of scale."""
+    changes = [op for op in operators if op.name in CHANGES_OF_FORMAT]
+    _refuse(
+        [op for op in operators if op.floating and op not in changes],
+        "would run in floating point",
+    )
+    _refuse(changes, "changes the scale half-way")
+
+
+def _refuse(operators: Sequence[Operator], why: str) -> None:
+    """Name each of these operators with its layer, once."""
+    if operators:
+        found = ", ".join(dict.fromkeys(f"{op.name} of {op.origin}" for op in operators))
+        raise ModelError(f"{found} {why}: {_ADVICE}") from None
 
 
 def manifest_of(
