@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +24,7 @@ from edge.manifest import lookahead_ms
 from training.architecture import FAMILIES, LOOKAHEAD_FRAMES
 from training.crew import RAY_HELP, make_shards
 from training.preparation import SEGMENTS_PER_SHARD, prepare_shard, shard_path
+from training.run_record import RunRecord, record_run, versions
 from training.skipped import Skipped, report_count, report_skipped
 
 SEGMENT_S = 12.0
@@ -118,8 +119,9 @@ def train_command(
 ) -> None:
     """Train a note model on rendered pianos.
 
-    The run's folder holds shards/ (rendered spectra), judging/ (those kept apart), the averaged
-    weights and log.jsonl. Convert it with: sostenuto-studio convert RUN
+    The run's folder holds shards/ (rendered spectra), judging/ (those kept apart), run.json (what
+    it is made from), the averaged weights and log.jsonl. Stopped and started again, it goes on, if
+    it is made from the same. Convert it with: sostenuto-studio convert RUN
     """
     if not (pianos / "pianos").is_dir():
         raise InputError(f"no folder {pianos / 'pianos'}: --train-folder must hold sampled pianos")
@@ -141,10 +143,23 @@ def train_command(
             f"a device waits {LONGEST_LOOKAHEAD_MS:.0f} ms at most"
         )
 
+    schedule = Schedule(hours=hours)
+    record_run(
+        run,
+        RunRecord(
+            train_folder=pianos.resolve().name,
+            held_out=tuple(sorted(set(hold_out or ()))),
+            audio_hours=audio_hours,
+            soundfonts=tuple(font.name for font in FONTS if font.exists()),
+            schedule=asdict(schedule),
+            start_from=None if start_from is None else start_from.resolve().name,
+            versions=versions(),
+        ),
+    )
     judging = ShardFolder(run / "judging", JUDGING_SEED, JUDGING_HOURS)
     shards = ShardFolder(run / "shards", TRAINING_SEED, audio_hours)
     skipped = render_shards(
         [judging, shards], pianos, run / "cache", processes, ray, hold_out or ()
     )
-    train(architecture, run / "shards", run, Schedule(hours=hours), start_from=start_from)
+    train(architecture, run / "shards", run, schedule, start_from=start_from)
     report_count(skipped, _to_people)
