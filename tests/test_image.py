@@ -309,6 +309,18 @@ def test_a_raspberry_pi_s_slot_has_firmware_kernel_and_device_trees(tmp_path):
         boards.slot_files("raspberrypi", dict(list(root.items())[:3]), tmp_path)
 
 
+def test_a_board_whose_radio_finds_no_firmware_is_told(tmp_path):
+    archive = tmp_path / "root.tar"
+    with tarfile.open(archive, "w") as tar:
+        for path in ("43455-sdio.bin", "43430-sdio.bin"):
+            link = tarfile.TarInfo(f"./usr/lib/firmware/brcm/brcmfmac{path}")
+            link.type, link.linkname = tarfile.SYMTYPE, f"../cypress/cyfmac{path}"
+            tar.addfile(link)
+    (silent,) = boards.without_radio("raspberrypi", tree.paths(archive))
+    assert "Zero 2 W" in silent and "BCM43430/2" in silent
+    assert boards.without_radio("generic", set()) == []
+
+
 # -- the bill of materials -----------------------------------------------------------------
 
 DEP5 = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from device.firstboot.card import CARD_FILE, Card, card_text
@@ -47,6 +47,19 @@ FROM_THE_ROOT = (
     "usr/lib/linux-image-*/broadcom/bcm2837-rpi-*.dtb",
 )
 """Files that the root's packages bring and the boot partitions take."""
+
+_BRCM = "usr/lib/firmware/brcm/brcmfmac"
+
+RADIOS: Mapping[Board, Mapping[str, str]] = {
+    "generic": {},
+    "raspberrypi": {
+        f"{_BRCM}43455-sdio.bin": "Raspberry Pi 4",
+        f"{_BRCM}43430-sdio.bin": "Raspberry Pi Zero 2 W with chip BCM43430/1",
+        f"{_BRCM}43430b0-sdio.bin": "Raspberry Pi Zero 2 W with chip BCM43430/2",
+    },
+}
+"""The firmware that the driver of Debian's kernel asks for (``modinfo brcmfmac``, 6.12), by the
+chip and the revision of it that a board may carry."""
 
 _EFI = "usr/lib/grub/arm64-efi/monolithic/grubaa64.efi"
 
@@ -109,6 +122,11 @@ def card_files(board: Board, beside: Path) -> dict[str, bytes | Path]:
         "autoboot.txt": autoboot_txt(),
         "bootcode.bin": beside / _FIRMWARE / "bootcode.bin",
     }
+
+
+def without_radio(board: Board, paths: Collection[str]) -> list[str]:
+    """Boards that this image would start on with no Wi-Fi, by the ``paths`` in its root."""
+    return [name for path, name in RADIOS[board].items() if path not in paths]
 
 
 def slot_files(board: Board, root: Mapping[str, bytes], beside: Path) -> dict[str, bytes | Path]:

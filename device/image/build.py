@@ -172,6 +172,8 @@ def _prepare(wishes: Wishes, work: Path, tell: Tell, measure: Measure) -> _Groun
     software.fetch(lock.wheels, wishes.cache / "wheels")
     tell("Debian for the board, under emulation: a quarter of an hour, kept for the next time")
     archive = base.build(lock, wishes.cache)
+    for name in boards.without_radio(lock.board, tree.paths(archive)):
+        tell(f"no firmware for the Wi-Fi of a {name}: it is in none of the packages")
     tell("Sostenuto and its wheels")
     environment = software.build(own, lock, archive, wishes.cache)
     beside = work / "beside"

@@ -33,6 +33,12 @@ def read_files(archive: Path, patterns: Sequence[str]) -> dict[str, bytes]:
     return found
 
 
+def paths(archive: Path) -> set[str]:
+    """All that a tar names, links too, without a leading ``./``."""
+    with tarfile.open(archive) as tar:
+        return {_plain(name) for name in tar.getnames()}
+
+
 def one_file(files: Mapping[str, bytes], pattern: str) -> bytes:
     """The file that fits, of which there must be one."""
     names = sorted(name for name in files if fnmatch.fnmatchcase(name, pattern))
