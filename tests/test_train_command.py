@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from edge.errors import InputError
+from tests.pianos import write_piano
 from training import command
-from training.command import TRAINING_SEED, train_command
+from training.command import TRAINING_SEED, ShardFolder, render_shards, train_command
 from training.preparation import shard_path
 from training.run_record import differences
 
@@ -101,6 +102,28 @@ def test_shards_of_which_nothing_says_what_they_hold_are_not_trained_on(
     with pytest.raises(InputError, match=r"no run\.json of this version"):
         train_command(tmp_path / "run", train_folder)
     assert rendered == []
+
+
+def test_soundfonts_and_pieces_that_are_not_there_are_named_with_what_holds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_piano(tmp_path / "music" / "pianos" / "small", range(21, 109, 24), 1.0)
+    monkeypatch.setattr(command, "MODELLED_PIANOS", 0)
+    monkeypatch.setattr(command, "FONTS", {tmp_path / "Grand.sf2": "grand-soundfont"})
+    monkeypatch.setattr(command, "make_shards", lambda *_: None)
+    folder = ShardFolder(tmp_path / "shards", TRAINING_SEED, 0.1)
+    skipped = render_shards([folder], tmp_path / "music", tmp_path / "cache", 1)
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"skipped {one}" for one in skipped]
+    assert [one.name for one in skipped] == [
+        "Grand.sf2",
+        "pop909.tar.xz",
+        "scores_cc_by_midi.tar.xz",
+    ]
+    assert "apt install grand-soundfont" in said[0]
+    assert f"not in {tmp_path / 'music' / 'performances'}: nothing is played from it" in said[1]
+    (tmp_path / "Grand.sf2").touch()
+    assert command.missing_fonts() == []
 
 
 def test_differences_are_told_down_to_the_field_and_not_for_ever() -> None:

@@ -33,9 +33,12 @@ SEGMENT_S = 12.0
 TRAINING_SEED, JUDGING_SEED = 2, 9
 JUDGING_HOURS = 0.2
 MODELLED_PIANOS = 20
-# Debian's fluid-soundfont-gm and musescore-general-soundfont-lossless, both MIT: two pianos each.
 FONT_FOLDER = Path("/usr/share/sounds/sf2")
-FONTS = (FONT_FOLDER / "FluidR3_GM.sf2", FONT_FOLDER / "MuseScore_General_Full.sf2")
+# Soundfonts, two pianos each, and the Debian packages that hold them (MIT, both).
+FONTS = {
+    FONT_FOLDER / "FluidR3_GM.sf2": "fluid-soundfont-gm",
+    FONT_FOLDER / "MuseScore_General_Full.sf2": "musescore-general-soundfont-lossless",
+}
 
 _to_people = Console(stderr=True)
 
@@ -64,8 +67,8 @@ def render_shards(
 ) -> tuple[Skipped, ...]:
     """Render what is missing of some folders; shards already there are kept.
 
-    Returns what of the training folder could not be used; each is named on the way. Where
-    nothing is missing, nothing is read.
+    Returns what of the training folder could not be used, and which soundfonts are not there; each
+    is named on the way. Where nothing is missing, nothing is read.
     """
     paths = {shard: path for folder in folders for shard, path in folder.paths().items()}
     if all(path.exists() for path in paths.values()):
@@ -75,7 +78,8 @@ def render_shards(
 
     fonts = [SoundfontPreset(f, program) for f in FONTS if f.exists() for program in (0, 1)]
     sources = load_sources(train_folder, cache, held_out, fonts, MODELLED_PIANOS)
-    report_skipped(sources.skipped, _to_people)
+    skipped = (*missing_fonts(), *sources.skipped)
+    report_skipped(skipped, _to_people)
     make = partial(
         prepare_shard,
         sources,
@@ -84,7 +88,16 @@ def render_shards(
         conditions={JUDGING_SEED: music(sources)},
     )
     make_shards(make, paths, processes, ray_address, _to_people)
-    return sources.skipped
+    return skipped
+
+
+def missing_fonts() -> list[Skipped]:
+    """The soundfonts that are not on this machine, each with the package to install."""
+    return [
+        Skipped(font.name, f"not in {font.parent}: apt install {package} gives two more pianos")
+        for font, package in FONTS.items()
+        if not font.exists()
+    ]
 
 
 def train_command(

@@ -277,7 +277,7 @@ def load_library(
     or no piece in it.
     """
     if not archive.exists():
-        return None, []
+        return None, [Skipped(archive.name, f"not in {archive.parent}: nothing is played from it")]
     cache = None if cache_dir is None else cache_dir / f"{archive.name}.v{MIDI_CACHE_VERSION}.npz"
     if cache is not None and cache.is_file():
         with np.load(cache) as stored:
