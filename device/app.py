@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import typer
@@ -13,7 +14,7 @@ from device.image.cli import image
 from device.selftest.cli import selftest
 from device.service.cli import install, uninstall
 from device.update.cli import update
-from edge.errors import SostenutoError
+from edge.errors import DeviceError, SostenutoError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,3 +51,9 @@ def main() -> None:
     except SostenutoError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"{where}the disk is full; make room, or use a larger one\n")
+        sys.exit(DeviceError.exit_code)

@@ -41,6 +41,7 @@ from device.update.boot_files import grubenv, system_conf
 from device.update.bundle import Bundle, Kind, read_bundle, unpack
 from device.update.command import run_pack
 from device.update.durable import pointed_at, turn
+from device.update.failed import all_failed
 from device.update.keys import AUTHORITY_KEY, make_keys
 from device.update.outcome import Outcome, Result, Trial, last, mark, trial_of
 from device.update.place import SPARE_BYTES, Place, fits
@@ -93,8 +94,15 @@ def everything(device: Place) -> dict[str, bytes | str]:
         str(path): str(path.readlink()) if path.is_symlink() else path.read_bytes()
         for folder in (device.parcels, device.software)
         for path in sorted(folder.rglob("*"))
-        if (path.is_file() or path.is_symlink()) and path.name not in (".lock", "last.json")
+        if (path.is_file() or path.is_symlink())
+        and path.name not in (".lock", "last.json", "failed.json")
     }
+
+
+def whole(device: Place) -> dict[str, bytes | str]:
+    """All that lies on a device, with what it was told and remembers."""
+    kept = {str(p): p.read_bytes() for p in device.parcels.glob("*.json")}
+    return everything(device) | kept
 
 
 # -- keys ------------------------------------------------------------------------------------
@@ -534,6 +542,58 @@ def test_a_stick_with_an_older_version_changes_nothing(
     assert device.version_of(Kind.MODELS) == LATER
 
 
+def test_models_that_failed_are_not_tried_again_from_a_stick(
+    models: Bundle, later: Bundle, device: Place, service: Service, tmp_path: Path
+) -> None:
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    shutil.copy(later.path, stick / "b.sostenuto")
+    service.answers = [False]
+    assert [o.result for o in apply_from(stick, device)] == [Result.ROLLED_BACK]
+    shutil.copy(models.path, stick / "a.sostenuto")
+    outcomes = apply_from(stick, device)
+    assert [o.result for o in outcomes] == [Result.PASSED_OVER, Result.COMMITTED]
+    assert "the service was not ready with it; it is passed over" in outcomes[0].text
+    assert device.version_of(Kind.MODELS) == NEXT, "an older one that fits is applied all the same"
+    assert apply(str(later.path), device).result is Result.COMMITTED, "asked for, it is tried"
+    assert all_failed(device) == ()
+
+
+def test_models_that_do_not_hear_are_tried_once_from_a_stick(
+    models: Bundle, maker: Maker, service: Service, tmp_path: Path
+) -> None:
+    deaf = device_at(tmp_path / "device", maker.keyring, self_test=("false",), service=service)
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    copy = Path(shutil.copy(models.path, stick))
+    assert [o.result for o in apply_from(stick, deaf)] == [Result.REFUSED]
+    told(deaf)
+    before = whole(deaf)
+    (outcome,) = apply_from(stick, deaf)
+    assert (outcome.result, outcome.good) == (Result.PASSED_OVER, True)
+    assert whole(deaf) == before and told(deaf) == [] and service.restarts == 0
+    copy.unlink()
+    damaged = changed(models, stick, "damaged.sostenuto", "signed, then changed")
+    assert [o.result for o in apply_from(stick, deaf)] == [Result.REFUSED]
+    assert [o.result for o in apply_from(stick, deaf)] == [Result.PASSED_OVER]
+    damaged.unlink()
+    hears = device_at(tmp_path / "device", maker.keyring, service=service)
+    assert apply(str(models.path), hears).result is Result.COMMITTED
+
+
+def test_what_does_not_fit_now_may_fit_later_and_is_not_remembered(
+    models: Bundle, device: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    shutil.copy(models.path, stick)
+    monkeypatch.setattr(Place, "free_bytes", lambda *_: 0)
+    for _ in range(3):
+        assert [o.result for o in apply_from(stick, device)] == [Result.REFUSED]
+    monkeypatch.undo()
+    assert [o.result for o in apply_from(stick, device)] == [Result.COMMITTED]
+
+
 def test_a_partition_belongs_to_its_disk(tmp_path: Path) -> None:
     disk = tmp_path / "devices" / "usb" / "sda"
     (disk / "sda1").mkdir(parents=True)
@@ -826,6 +886,73 @@ def test_a_system_that_does_not_hear_is_left_and_told_of_by_the_old_one(
     assert outcome.result is Result.ROLLED_BACK
     assert [kind for kind, _ in told(device)] == [EventKind.UPDATE_ROLLED_BACK]
     assert settle(device) is None
+
+
+def start_from(slot: str, device: Place) -> Outcome | None:
+    """A start of the machine: the kernel's words, and the judge."""
+    device.kernel_arguments.write_text(f"rauc.slot={slot}\n")
+    return settle(device)
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_a_bad_system_on_a_stick_that_stays_is_written_once(
+    maker: Maker, tmp_path: Path, service: Service, asked: Path, board: str
+) -> None:
+    device = card(tmp_path, maker, service, board, hears=False)
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    shutil.copy(whole_system(maker, tmp_path, "1.1", board).path, stick)
+    assert [o.result for o in apply_from(stick, device)] == [Result.ON_TRIAL]
+    start_from("B", device)
+    outcome = start_from("A", device)
+    assert outcome is not None and outcome.result is Result.ROLLED_BACK
+    words(asked)
+    told(device)
+    before, starts = whole(device), list(service.reboots)
+    for _ in range(3):
+        assert start_from("A", device) is None
+        (outcome,) = apply_from(stick, device)
+        assert outcome.result is Result.PASSED_OVER
+        assert "system 1.1 was tried on this device and failed" in outcome.text
+        assert "`sostenuto-device update apply` tries it again" in outcome.text
+    assert words(asked) == [] and service.reboots == starts and told(device) == []
+    assert whole(device) == before
+    (bundle,) = stick.iterdir()
+    assert apply(str(bundle), device).result is Result.ON_TRIAL, "asked for, it is tried again"
+
+
+def test_a_system_that_never_came_to_its_judge_is_tried_twice_from_a_stick(
+    maker: Maker, tmp_path: Path, service: Service, asked: Path
+) -> None:
+    """It may be bad, or the power was cut while it started."""
+    device = card(tmp_path, maker, service, BOARDS[1])
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    shutil.copy(whole_system(maker, tmp_path, "1.1", BOARDS[1]).path, stick)
+    for _ in range(2):
+        assert [o.result for o in apply_from(stick, device)] == [Result.ON_TRIAL]
+        start_from("A", device)
+    assert [o.result for o in apply_from(stick, device)] == [Result.PASSED_OVER]
+    assert len(service.reboots) == 2
+    assert apply(str(next(stick.iterdir())), device).result is Result.ON_TRIAL
+    outcome = start_from("B", device)
+    assert outcome is not None and outcome.result is Result.COMMITTED
+    assert all_failed(device) == (), "what is in force has not failed"
+
+
+def test_a_system_that_cannot_be_written_is_written_twice_from_a_stick_and_not_for_ever(
+    maker: Maker, tmp_path: Path, service: Service, asked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = card(tmp_path, maker, service, BOARDS[0])
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    bundle = whole_system(maker, tmp_path, "1.1", BOARDS[0])
+    shutil.copy(bundle.path, stick)
+    monkeypatch.setenv("FAILS", "install")
+    results = [o.result for _ in range(4) for o in apply_from(stick, device)]
+    assert results == [Result.REFUSED] * 2 + [Result.PASSED_OVER] * 2
+    assert sum(line.startswith("install") for line in words(asked)) == 2
+    assert service.reboots == []
 
 
 def test_a_system_that_cannot_be_left_does_not_start_again_for_ever(

@@ -9,6 +9,7 @@ for stands in its ``description``, as JSON: `Label`. Every file but the manifest
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -56,6 +57,10 @@ class Kind(StrEnum):
 
 
 PARCELS = (Kind.MODELS, Kind.CATALOG)
+
+
+class BadBundleError(InputError):
+    """What a believed bundle holds is at fault; tried again, it would fail again."""
 
 
 class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -313,12 +318,15 @@ def unpack(bundle: Bundle, keyring: Path, folder: Path) -> None:
 
     Raises
     ------
-    InputError
+    BadBundleError
         The content does not fit the signature or the list of its files.
+    OSError
+        There is no room for it.
     """
     ran = rauc("--keyring", keyring, "extract", bundle.path, folder)
     if ran.returncode != 0:
-        raise InputError(
+        check_room(ran, folder)
+        raise BadBundleError(
             f"{bundle.path.name}: cannot be unpacked ({last_words(ran)}); "
             "get it again from its maker"
         )
@@ -331,8 +339,8 @@ def check_files(bundle: Bundle, folder: Path) -> None:
     """Every file that is listed is there as listed, and no other."""
     name = bundle.path.name
 
-    def refuse(what: str) -> InputError:
-        return InputError(f"{name}: {what}; get it again from its maker")
+    def refuse(what: str) -> BadBundleError:
+        return BadBundleError(f"{name}: {what}; get it again from its maker")
 
     list_file = folder / CONTENT_FILE
     if list_file.is_symlink() or not list_file.is_file():
@@ -426,6 +434,13 @@ def run_program(
         timeout=timeout_s,
         check=False,
     )
+
+
+def check_room(ran: subprocess.CompletedProcess[str], folder: Path) -> None:
+    """Raise the OSError of a full disk where that is what a program failed of."""
+    full = os.strerror(errno.ENOSPC)
+    if full in ran.stderr or full in ran.stdout:
+        raise OSError(errno.ENOSPC, full, str(folder))
 
 
 def last_words(ran: subprocess.CompletedProcess[str]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from device.update.apply import apply, roll_back, settle
 from device.update.bundle import ANY_BOARD, PARCELS, Kind, Packing, pack
 from device.update.durable import pointed_at
+from device.update.failed import all_failed
 from device.update.fetch import Told
 from device.update.keys import AUTHORITY_KEY, KEYRING, make_keys
 from device.update.outcome import Outcome, last, trial_of
@@ -80,6 +81,7 @@ def run_status(*, json: bool) -> None:
                 "slot": place.booted_slot,
                 "on_trial": on_trial,
                 "last": before,
+                "passed_over": [failed for failed in all_failed(place) if failed.given_up],
             }
         )
         return
@@ -92,6 +94,9 @@ def run_status(*, json: bool) -> None:
         console.out(f"on trial: {on_trial.kind} {on_trial.version}, {on_trial.starts} starts")
     if before is not None:
         console.out(f"last update: {before.result}: {before.text}")
+    for failed in all_failed(place):
+        if failed.given_up:
+            console.out(f"passed over on a stick: {failed.kind} {failed.version}: {failed.why}")
 
 
 def run_key(folder: Path, name: str) -> None:

@@ -7,8 +7,13 @@ written beside, asked for, and only then put in its place.
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What a write is answered where there is no room."""
 
 
 def sync(path: Path) -> None:
@@ -39,11 +44,34 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def turn(link: Path, target: str) -> None:
     """Point a link at ``target``: at every moment it points at the old one or the new."""
-    beside = link.with_name(f".{link.name}.new")
-    beside.unlink(missing_ok=True)
-    beside.symlink_to(target)
-    beside.replace(link)
-    sync(link.parent)
+    turn_each((link, target))
+
+
+def turn_each(*turns: tuple[Path, str]) -> None:
+    """Turn links, one after the other; where there is no room for one, none is turned."""
+    laid: list[tuple[Path, Path]] = []
+    try:
+        for link, target in turns:
+            beside = link.with_name(f".{link.name}.new")
+            beside.unlink(missing_ok=True)
+            beside.symlink_to(target)
+            laid.append((beside, link))
+    except OSError:
+        for beside, _ in laid:
+            beside.unlink()
+        raise
+    for beside, link in laid:
+        beside.replace(link)
+        sync(link.parent)
+
+
+def turn_back(link: Path, other: Path) -> None:
+    """Point ``link`` to where ``other`` points, which is given up where a full disk wants it."""
+    try:
+        turn(link, str(other.readlink()))
+    except OSError:
+        other.replace(link)  # a new name for what is there needs no room
+        sync(link.parent)
 
 
 def move(source: Path, target: Path) -> None:
@@ -66,3 +94,15 @@ def pointed_at(link: Path) -> str | None:
     except OSError:
         return None
     return target if "/" not in target and (link.parent / target).is_dir() else None
+
+
+def disk_says(error: OSError, path: Path) -> str:
+    """An error of the disk that ``path`` is on, as a line for people."""
+    where = error.filename or path
+    if error.errno not in FULL:
+        return f"{where}: cannot be read or written ({error.strerror or error})"
+    free = shutil.disk_usage(path if path.is_dir() else path.parent).free
+    return (
+        f"{where}: the disk is full ({free >> 20:,} MiB free); make room, by erasing what was "
+        "played, or use a larger card"
+    )

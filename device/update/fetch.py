@@ -17,6 +17,7 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from device.update.durable import FULL
 from device.update.place import SPARE_BYTES
 from edge.errors import InputError
 
@@ -43,6 +44,8 @@ def fetched(url: str, folder: Path, told: Told) -> Iterator[Path]:
     ------
     InputError
         It cannot be reached, is larger than the room there is, or ends too soon.
+    OSError
+        The disk is full.
     """
     name = Path(unquote(urlsplit(url).path)).name.lstrip(".") or "bundle"
     with _private(folder) as private:
@@ -55,6 +58,8 @@ def fetched(url: str, folder: Path, told: Told) -> Iterator[Path]:
                 size = int(said) if said and said.isdecimal() else None
                 _download(url, answer.read, size, target, told)
         except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
+            if getattr(error, "errno", None) in FULL:
+                raise
             http = isinstance(error, urllib.error.HTTPError)
             reason = error if http else getattr(error, "reason", error)
             raise InputError(
@@ -71,6 +76,8 @@ def copied(path: Path, folder: Path) -> Iterator[Path]:
         try:
             shutil.copyfile(path, target)
         except OSError as error:
+            if error.errno in FULL:
+                raise
             raise InputError(f"{path}: cannot be read to its end ({error.strerror})") from None
         yield target
 

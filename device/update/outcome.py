@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 
 from device.update.bundle import Kind
-from device.update.durable import write_whole
+from device.update.durable import disk_says, write_whole
+from device.update.failed import forget, remember
 from device.update.place import Place
 from edge.messages import EventKind, Severity
 from edge.publish.notices import Notice, leave
@@ -27,6 +28,7 @@ class Result(StrEnum):
     ON_TRIAL = "on_trial"
     ROLLED_BACK = "rolled_back"
     REFUSED = "refused"
+    PASSED_OVER = "passed_over"
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -52,7 +54,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def good(self) -> bool:
-        """Whether what was asked for is in force, or about to prove itself."""
+        """Whether nothing went wrong: it is in force, about to prove itself, or was not touched."""
         return self.result not in (Result.ROLLED_BACK, Result.REFUSED)
 
 
@@ -66,7 +68,12 @@ _EVENTS = {
 def keep(outcome: Outcome, place: Place) -> Outcome:
     """Write down how it ended and leave word for the ear, which tells it over MQTT."""
     log.info("%s", outcome.text)
-    write_whole(place.parcels / LAST_FILE, msgspec.json.encode(outcome) + b"\n")
+    if outcome.result is Result.COMMITTED:
+        forget(outcome.kind, outcome.version, place)
+    try:
+        write_whole(place.parcels / LAST_FILE, msgspec.json.encode(outcome) + b"\n")
+    except OSError as error:  # it has ended so all the same
+        log.warning("%s", disk_says(error, place.parcels / LAST_FILE))
     if outcome.result in _EVENTS and place.state.is_dir():
         kind, severity = _EVENTS[outcome.result]
         try:
@@ -98,6 +105,8 @@ class Trial(msgspec.Struct, frozen=True):
         The version that it goes back to.
     starts : int
         How often it was started without having settled.
+    sha256 : str
+        Of the bundle that it came from; empty where it was there before.
     """
 
     kind: Kind
@@ -105,6 +114,11 @@ class Trial(msgspec.Struct, frozen=True):
     target: str
     before: str
     starts: int = 0
+    sha256: str = ""
+
+    def started(self) -> Trial:
+        """The trial, with one start more."""
+        return msgspec.structs.replace(self, starts=self.starts + 1)
 
 
 TRIAL_FILE = "trial.json"
@@ -129,3 +143,8 @@ def mark(trial: Trial, place: Place) -> None:
 def trial_file(place: Place) -> Path:
     """The mark of a trial."""
     return place.parcels / TRIAL_FILE
+
+
+def remember_failed(trial: Trial, why: str, place: Place, *, judged: bool) -> None:
+    """So that a stick does not bring it for ever (`device.update.failed`)."""
+    remember(trial.sha256, trial.kind, trial.version, why, place, judged=judged)

@@ -15,8 +15,26 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from device.update.bundle import CONTENT_FILE, Bundle, Kind, fault_in, sha256, unpack
-from device.update.durable import move, pointed_at, remove, sync, sync_tree, turn
+from device.update.bundle import (
+    CONTENT_FILE,
+    BadBundleError,
+    Bundle,
+    Kind,
+    fault_in,
+    sha256,
+    unpack,
+)
+from device.update.durable import (
+    move,
+    pointed_at,
+    remove,
+    sync,
+    sync_tree,
+    turn,
+    turn_back,
+    turn_each,
+)
+from device.update.failed import remember
 from device.update.outcome import Outcome, Result
 from device.update.place import Place
 from edge.errors import InputError, UsageError
@@ -29,8 +47,12 @@ def apply_parcel(bundle: Bundle, place: Place) -> Outcome:
 
     Raises
     ------
+    BadBundleError
+        It is damaged, or fails the self-test.
     InputError
-        It is damaged, or fails the self-test, or is another one of a version that is there.
+        It is another one of a version that is there.
+    OSError
+        The disk cannot be written; what was in force is.
     """
     folder = place.parcels / bundle.kind
     folder.mkdir(exist_ok=True)
@@ -40,21 +62,14 @@ def apply_parcel(bundle: Bundle, place: Place) -> Outcome:
             Result.ALREADY, f"{bundle} is in force already", bundle.kind, bundle.version, before
         )
     clear(folder)
-    part = folder / PART
-    unpack(bundle, place.keyring, part)
-    sync_tree(part)
-    failure = place.hears(**{bundle.kind: part})
-    if failure is not None:
-        shutil.rmtree(part)
-        raise InputError(f"{bundle}: with it, {failure}; {before} stays in force")
     was = pointed_at(folder / "current")
-    if pointed_at(folder / "previous") == bundle.version:
-        remove(folder / "previous")
-    shutil.rmtree(folder / bundle.version, ignore_errors=True)
-    move(part, folder / bundle.version)
-    if was is not None:
-        turn(folder / "previous", was)
-    turn(folder / "current", bundle.version)
+    try:
+        _lay(bundle, folder, before, place)
+        previous = [] if was is None else [(folder / "previous", was)]
+        turn_each(*previous, (folder / "current", bundle.version))
+    except (InputError, OSError):
+        clear(folder)
+        raise
     if not place.service.restart():
         return _back(bundle, folder, was, before, place)
     return Outcome(
@@ -64,6 +79,20 @@ def apply_parcel(bundle: Bundle, place: Place) -> Outcome:
         bundle.version,
         before,
     )
+
+
+def _lay(bundle: Bundle, folder: Path, before: str, place: Place) -> None:
+    """Under its name, whole and heard with, and not yet in force."""
+    part = folder / PART
+    unpack(bundle, place.keyring, part)
+    sync_tree(part)
+    failure = place.hears(**{bundle.kind: part})
+    if failure is not None:
+        raise BadBundleError(f"{bundle}: with it, {failure}; {before} stays in force")
+    if pointed_at(folder / "previous") == bundle.version:
+        remove(folder / "previous")
+    shutil.rmtree(folder / bundle.version, ignore_errors=True)
+    move(part, folder / bundle.version)
 
 
 def roll_back_parcel(kind: Kind, place: Place) -> Outcome:
@@ -120,9 +149,11 @@ def _back(bundle: Bundle, folder: Path, was: str | None, before: str, place: Pla
     if was is None:
         remove(folder / "current")
     else:
-        turn(folder / "current", was)
+        turn_back(folder / "current", folder / "previous")
+    why = "the service was not ready with it"
+    remember(sha256(bundle.path), bundle.kind, bundle.version, why, place, judged=True)
     ready = place.service.restart()
-    text = f"{bundle}: the service was not ready with it; back to {before}"
+    text = f"{bundle}: {why}; back to {before}"
     if not ready:
         text += ", with which it is not ready either"
     return Outcome(Result.ROLLED_BACK, text, bundle.kind, bundle.version, before)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from device.update.bundle import ANY_BOARD, PARCELS, Bundle, Kind, last_words, run_program
-from device.update.durable import pointed_at
+from device.update.durable import FULL, disk_says, pointed_at
 from edge.errors import DeviceError, InputError
 from edge.resources import parcels_dir, software_version, version_numbers
 
@@ -259,6 +259,8 @@ class Place:
                 )
             lock = os.open(self.parcels / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError as error:
+            if error.errno in FULL:
+                raise DeviceError(disk_says(error, self.parcels.parent)) from None
             raise DeviceError(
                 f"{self.parcels}: cannot be written ({error.strerror}); run this as root"
             ) from None

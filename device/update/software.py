@@ -17,11 +17,38 @@ import shutil
 from pathlib import Path
 
 from device.service.software import MARK, mark_of
-from device.update.bundle import KEYRING_FILE, Bundle, Kind, last_words, run_program, sha256, unpack
-from device.update.durable import pointed_at, remove, sync, turn, write_whole
-from device.update.outcome import MOST_STARTS, Outcome, Result, Trial, mark, trial_file
+from device.update.bundle import (
+    KEYRING_FILE,
+    BadBundleError,
+    Bundle,
+    Kind,
+    check_room,
+    last_words,
+    run_program,
+    sha256,
+    unpack,
+)
+from device.update.durable import (
+    disk_says,
+    pointed_at,
+    remove,
+    sync,
+    turn,
+    turn_back,
+    turn_each,
+    write_whole,
+)
+from device.update.outcome import (
+    MOST_STARTS,
+    Outcome,
+    Result,
+    Trial,
+    mark,
+    remember_failed,
+    trial_file,
+)
 from device.update.place import Place
-from edge.errors import InputError, UsageError
+from edge.errors import DeviceError, UsageError
 
 BUNDLE = ".bundle"
 NEXT_KEYRING = ".keyring.pem"
@@ -32,15 +59,17 @@ def apply_software(bundle: Bundle, place: Place) -> Outcome:
 
     Raises
     ------
-    InputError
-        The bundle is damaged, has no wheels for this Python, or fails the self-test.
+    BadBundleError
+        It is damaged, has no wheels for this Python, or fails the self-test.
+    OSError
+        The disk cannot be written; what was in force is.
     """
     base = place.software
     before = place.running_software
     clear(place)
     unpacked = base / BUNDLE
-    unpack(bundle, place.keyring, unpacked)
     try:
+        unpack(bundle, place.keyring, unpacked)
         (wheel,) = unpacked.glob("sostenuto-*.whl")
         name = environment_name(bundle.version, sha256(wheel), base)
         if name == pointed_at(base / "current"):
@@ -53,25 +82,33 @@ def apply_software(bundle: Bundle, place: Place) -> Outcome:
         if failure is not None:
             if name != pointed_at(base / "previous"):
                 shutil.rmtree(base / name)
-            raise InputError(f"{bundle}: {failure}; {before} stays in force")
-        remove(base / NEXT_KEYRING)
+            raise BadBundleError(f"{bundle}: {failure}; {before} stays in force")
         ring = unpacked / KEYRING_FILE
         if ring.is_file():
             write_whole(base / NEXT_KEYRING, ring.read_bytes())
+    except OSError:
+        clear(place)
+        raise
     finally:
-        shutil.rmtree(unpacked)
-    return start_trial(name, place)
+        shutil.rmtree(unpacked, ignore_errors=True)
+    return start_trial(name, place, sha256(bundle.path))
 
 
-def start_trial(name: str, place: Place) -> Outcome:
+def start_trial(name: str, place: Place, bundle_sha256: str = "") -> Outcome:
     """Turn ``current`` to an environment and see whether it settles."""
     base = place.software
     now = pointed_at(base / "current")
     if now is not None and pointed_at(base / "settled") is None:
         turn(base / "settled", now)
-    trial = Trial(Kind.SOFTWARE, name, name, pointed_at(base / "settled") or "")
-    mark(trial, place)
-    turn(base / "current", name)
+    before = pointed_at(base / "settled") or ""
+    trial = Trial(Kind.SOFTWARE, name, name, before, sha256=bundle_sha256)
+    try:
+        mark(trial, place)
+        turn(base / "current", name)
+    except OSError:
+        remove(trial_file(place))
+        clear(place)
+        raise
     return settle_software(trial, place, ready=place.service.restart())
 
 
@@ -104,27 +141,39 @@ def settle_software(trial: Trial, place: Place, *, ready: bool | None = None) ->
             text = f"software {trial.version} was never started: the power was cut before it was"
         else:
             text = f"software {trial.version} did not prove itself; back to {current}"
+            remember_failed(trial, "it did not prove itself", place, judged=True)
         return Outcome(Result.ROLLED_BACK, text, Kind.SOFTWARE, trial.version, trial.before)
-    trial = Trial(trial.kind, trial.version, trial.target, trial.before, trial.starts + 1)
-    mark(trial, place)
+    trial = trial.started()
+    try:
+        mark(trial, place)
+        fault = _fault(trial, place, ready=ready)
+        if fault is None:
+            previous = [] if settled is None else [(base / "previous", settled)]
+            turn_each(*previous, (base / "settled", trial.target))
+    except OSError as error:
+        return _back(trial, disk_says(error, base), place)
+    if fault is None:
+        return _committed(trial, place)
+    remember_failed(trial, fault, place, judged=True)
+    return _back(trial, fault, place)
+
+
+def _fault(trial: Trial, place: Place, *, ready: bool | None) -> str | None:
+    """Why software that runs on trial cannot settle; None where it can."""
     if trial.starts > MOST_STARTS:
-        return _back(trial, f"was started {MOST_STARTS} times without settling", place)
+        return f"was started {MOST_STARTS} times without settling"
     if not (place.service.ready() if ready is None else ready):
-        return _back(trial, "was not ready in time", place)
-    failure = place.hears(base / trial.target / "bin" / "sostenuto-device")
+        return "was not ready in time"
+    failure = place.hears(place.software / trial.target / "bin" / "sostenuto-device")
     if failure is not None:
-        return _back(trial, failure, place)
-    if not place.service.ready():
-        return _back(trial, "did not stay ready", place)
-    if settled is not None:
-        turn(base / "previous", settled)
-    turn(base / "settled", trial.target)
-    return _committed(trial, place)
+        return failure
+    return None if place.service.ready() else "did not stay ready"
 
 
 def clear(place: Place) -> None:
-    """Take away the environments that nobody points to, and what a cut left of a bundle."""
+    """Take away the environments that nobody points to, and what was left of a bundle."""
     base = place.software
+    remove(base / NEXT_KEYRING)
     links = ("current", "settled", "previous")
     kept = {pointed_at(base / link) for link in links}
     for path in sorted(base.iterdir()):
@@ -153,7 +202,8 @@ def _make_environment(folder: Path, wheel: Path, place: Place) -> None:
         )
     if made.returncode != 0:
         shutil.rmtree(folder, ignore_errors=True)
-        raise InputError(
+        check_room(made, folder)
+        raise BadBundleError(
             f"{wheel.name}: cannot be laid out here: {last_words(made)}; the bundle has to bring "
             "every wheel for this processor and Python"
         )
@@ -164,7 +214,13 @@ def _make_environment(folder: Path, wheel: Path, place: Place) -> None:
 def _committed(trial: Trial, place: Place) -> Outcome:
     ring = place.software / NEXT_KEYRING
     if ring.is_file():
-        write_whole(place.keyring, ring.read_bytes())
+        try:
+            write_whole(place.keyring, ring.read_bytes())
+        except OSError as error:
+            raise DeviceError(
+                f"software {trial.version} is in force, and the keys that it brings are not yet: "
+                f"{disk_says(error, place.keyring)}; the next start tries it again"
+            ) from None
         remove(ring)
     remove(trial_file(place))
     text = f"software {trial.version} is in force, after {trial.before}"
@@ -177,7 +233,7 @@ def _back(trial: Trial, why: str, place: Place) -> Outcome:
     if settled is None:
         text = f"software {trial.version}: {why}; there is no other to go back to"
     else:
-        turn(base / "current", settled)
+        turn_back(base / "current", base / "settled")
         remove(base / NEXT_KEYRING)
         place.service.restart()
         text = f"software {trial.version}: {why}; back to {settled}"

@@ -2,8 +2,8 @@
 
 Looked for are files ``*.sostenuto`` and ``*.raucb`` in its top folder. Of each kind the newest that
 fits is applied, software first, since it may be what the parcels beside it need. What does not fit
-is refused as from anywhere else, and told; a stick may stay in the device, for what is in force
-already is passed over.
+is refused as from anywhere else, and told. A stick may stay in the device, which meets it again at
+every start: what is in force already is passed over, and so is what was tried and found bad.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from device.update.apply import apply
 from device.update.bundle import Bundle, Kind, last_words, read_bundle, run_program
+from device.update.failed import given_up
 from device.update.outcome import Outcome, Result, keep
 from device.update.place import Place
 from edge.errors import InputError, SostenutoError, UsageError
@@ -54,6 +55,15 @@ def _newest_that_fits(bundles: list[Bundle], place: Place) -> Iterator[Outcome]:
         if bundle.version == place.version_of(bundle.kind):
             log.info("%s on the stick is in force already", bundle)
             return
+        failed = given_up(bundle, place)
+        if failed is not None:
+            text = (
+                f"{bundle.path.name}: {bundle} was tried on this device and failed: {failed.why}; "
+                "it is passed over. `sostenuto-device update apply` tries it again"
+            )
+            log.info("%s", text)
+            yield Outcome(Result.PASSED_OVER, text, bundle.kind, bundle.version)
+            continue
         try:
             outcome = apply(str(bundle.path), place)
         except SostenutoError as error:

@@ -13,9 +13,17 @@ from contextlib import suppress
 import msgspec
 
 from device.update import grub_boot
-from device.update.bundle import Bundle, Kind, last_words, rauc
+from device.update.bundle import Bundle, Kind, last_words, rauc, sha256
 from device.update.durable import remove
-from device.update.outcome import MOST_STARTS, Outcome, Result, Trial, mark, trial_file
+from device.update.outcome import (
+    MOST_STARTS,
+    Outcome,
+    Result,
+    Trial,
+    mark,
+    remember_failed,
+    trial_file,
+)
 from device.update.place import Place
 from edge.errors import DeviceError, UsageError
 
@@ -35,8 +43,13 @@ def apply_system(bundle: Bundle, place: Place) -> Outcome:
     if bundle.version == before:
         text = f"{bundle} is in force already"
         return Outcome(Result.ALREADY, text, Kind.SYSTEM, before, before)
-    _rauc("install", str(bundle.path))
-    return _start_trial(Trial(Kind.SYSTEM, bundle.version, slot, before), place)
+    trial = Trial(Kind.SYSTEM, bundle.version, slot, before, sha256=sha256(bundle.path))
+    try:
+        _rauc("install", str(bundle.path))
+        return _start_trial(trial, place)
+    except DeviceError as error:
+        remember_failed(trial, str(error), place, judged=False)
+        raise
 
 
 def roll_back_system(place: Place) -> Outcome:
@@ -56,10 +69,10 @@ def roll_back_system(place: Place) -> Outcome:
 
 def _start_trial(trial: Trial, place: Place) -> Outcome:
     """Note it down, and only then let it start: whatever starts unproven is judged."""
-    mark(trial, place)
     try:
+        mark(trial, place)
         _rauc("status", "mark-active", "other")
-    except DeviceError:
+    except (DeviceError, OSError):
         remove(trial_file(place))
         raise
     place.service.reboot(tryboot=place.tries_by_firmware)
@@ -85,10 +98,11 @@ def settle_system(trial: Trial, place: Place) -> Outcome:
     if slot != trial.target:
         with suppress(DeviceError):  # it does not start by itself, marked or not
             _rauc("status", "mark-bad", "other")
+        remember_failed(trial, "it did not prove itself", place, judged=False)
         remove(trial_file(place))
         text = f"system {trial.version} did not prove itself; back to {trial.before}"
         return Outcome(Result.ROLLED_BACK, text, Kind.SYSTEM, trial.version, trial.before)
-    trial = Trial(trial.kind, trial.version, trial.target, trial.before, trial.starts + 1)
+    trial = trial.started()
     mark(trial, place)
     if trial.starts > MOST_STARTS:
         return _leave(trial, f"was started {MOST_STARTS} times without settling", place)
@@ -112,6 +126,7 @@ def _leave(trial: Trial, why: str, place: Place) -> Outcome:
     whatever happens, the device does not start again for ever."""
     with suppress(DeviceError):
         _rauc("status", "mark-bad", "booted")
+    remember_failed(trial, why, place, judged=True)
     over = trial.starts > MOST_STARTS
     if over:
         remove(trial_file(place))
