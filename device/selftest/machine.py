@@ -277,7 +277,7 @@ def judge_watchdog(reading: WatchdogReading | None) -> Check:
         return failed(
             "hardware watchdog",
             f"{reading.name} is not armed: a kernel that hangs stays so",
-            "RuntimeWatchdogSec=15s in /etc/systemd/system.conf.d/, then restart the board",
+            "RuntimeWatchdogSec=14s in /etc/systemd/system.conf.d/, then restart the board",
         )
     return passed("hardware watchdog", f"{reading.name}, armed at {reading.timeout_s} s")
 
