@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from edge.errors import InputError
+from edge.errors import InputError, UsageError
 from tests.pianos import write_piano
 from training import command
+from training.architecture import separable3d
 from training.command import TRAINING_SEED, ShardFolder, render_shards, train_command
 from training.preparation import shard_path
 from training.run_record import differences
@@ -102,6 +103,31 @@ def test_shards_of_which_nothing_says_what_they_hold_are_not_trained_on(
     with pytest.raises(InputError, match=r"no run\.json of this version"):
         train_command(tmp_path / "run", train_folder)
     assert rendered == []
+
+
+def test_what_is_trained_is_what_the_options_say(
+    tmp_path: Path,
+    train_folder: Path,
+    rendered: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from training.train import Schedule
+
+    given: list[object] = []
+    monkeypatch.setattr("training.train.train", lambda *values, **_: given.append(values))
+    train_command(tmp_path / "plain", train_folder)
+    train_command(
+        tmp_path / "run", train_folder, steps=2000, peak_rate=7e-4, channels=64, reach_patterns=32
+    )
+    (plain, _, _, usual), (changed, _, _, shorter) = given
+    assert (plain, usual) == (separable3d(), Schedule(hours=1.25))
+    assert changed == separable3d(64, reach_patterns=32)
+    assert [block.reach_patterns for block in changed.blocks] == [32, 0, 32, 0, 32, 0]
+    assert shorter == Schedule(hours=1.25, steps=2000, peak_rate=7e-4)
+    with pytest.raises(UsageError, match="--reach-patterns 32: only separable3d has them, not com"):
+        train_command(tmp_path / "small", train_folder, family="compressed", reach_patterns=32)
+    with pytest.raises(UsageError, match=r"--peak-rate 0\.0.* rate must be more than 0"):
+        train_command(tmp_path / "still", train_folder, peak_rate=0.0)
 
 
 def test_soundfonts_and_pieces_that_are_not_there_are_named_with_what_holds_them(

@@ -195,10 +195,10 @@ def test_step_by_step_with_states_equals_the_whole_sequence(changed: dict[str, o
 
 
 def test_lower_layers_learn_more_slowly() -> None:
-    from training.train import height
+    from training.train import depth_below_heads
 
     names = ["stem_time/kernel", "to_keys_mix/bias", "block0_mix/kernel", "block5_reach/kernel"]
-    assert [height(name, 6) for name in [*names, "heads/kernel", "fresh/kernel"]] == [
+    assert [depth_below_heads(name, 6) for name in [*names, "heads/kernel", "fresh/kernel"]] == [
         8, 7, 6, 1, 0, 0,
     ]  # fmt: skip
 

@@ -16,6 +16,7 @@ Here is only what fixes a graph; `training.graph` builds it.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,6 +26,7 @@ from edge.features import FeatureParameters
 # Frames of the past, keys across, and whether the keys reach: the six blocks of either ear.
 _BLOCKS = ((5, 5, True), (5, 3, False), (5, 5, True), (7, 3, False), (7, 5, True), (9, 3, False))
 LOOKAHEAD_FRAMES = 6
+SEPARABLE3D = "separable3d"
 CONV3D_REFERENCE = "conv3d_reference"
 
 
@@ -84,23 +86,45 @@ def separable3d(
     channels: int = 96,
     lookahead_frames: int = LOOKAHEAD_FRAMES,
     features: FeatureParameters | None = None,
+    reach_patterns: int = 0,
 ) -> Architecture:
     """The default ear: six blocks, 120 ms of look-ahead besides half a window and a frame."""
-    return _ear("separable3d", channels, 8, 0, 24, lookahead_frames, features)
+    return _ear(
+        SEPARABLE3D,
+        channels,
+        lookahead_frames,
+        stem_channels=24,
+        reach=_Reach(channels=8, patterns=reach_patterns),
+        features=features,
+    )
 
 
 def compressed(channels: int = 40, lookahead_frames: int = LOOKAHEAD_FRAMES) -> Architecture:
     """For the smallest boards: inverted residuals (Sandler et al. 2018)."""
-    return _ear("compressed", channels, 6, 96, 16, lookahead_frames, None)
+    return _ear(
+        "compressed",
+        channels,
+        lookahead_frames,
+        stem_channels=16,
+        reach=_Reach(channels=6),
+        expanded_channels=96,
+    )
 
 
 def conv3d_reference(channels: int = 4, lookahead_frames: int = LOOKAHEAD_FRAMES) -> Architecture:
     """Plain 3D convolutions that see as far in time and pitch, in floats: for comparison only."""
-    return _ear(CONV3D_REFERENCE, channels, 1, 0, channels, lookahead_frames, None)
+    # Its keys reach with all their channels (`training.conv3d_reference`): 1 only says that they do.
+    return _ear(
+        CONV3D_REFERENCE,
+        channels,
+        lookahead_frames,
+        stem_channels=channels,
+        reach=_Reach(channels=1),
+    )
 
 
 FAMILIES = {
-    "separable3d": separable3d,
+    SEPARABLE3D: separable3d,
     "compressed": compressed,
     CONV3D_REFERENCE: conv3d_reference,
 }
@@ -122,14 +146,22 @@ def read_architecture(path: Path) -> Architecture:
         raise InputError(f"{path} describes no model of this version ({error})") from None
 
 
+class _Reach(NamedTuple):
+    """How keys reach for one another, in the blocks where they do."""
+
+    channels: int
+    patterns: int = 0
+
+
 def _ear(
     family: str,
     channels: int,
-    reach_channels: int,
-    expanded_channels: int,
-    stem_channels: int,
     lookahead_frames: int,
-    features: FeatureParameters | None,
+    *,
+    stem_channels: int,
+    reach: _Reach,
+    expanded_channels: int = 0,
+    features: FeatureParameters | None = None,
 ) -> Architecture:
     in_stem = min(1, lookahead_frames)
     each, more = divmod(lookahead_frames - in_stem, len(_BLOCKS))
@@ -138,7 +170,8 @@ def _ear(
             past_frames=past,
             future_frames=each + (n < more),
             pitch_keys=keys,
-            reach_channels=reach_channels * reaches,
+            reach_channels=reach.channels if reaches else 0,
+            reach_patterns=reach.patterns if reaches else 0,
             expanded_channels=expanded_channels,
         )
         for n, (past, keys, reaches) in enumerate(_BLOCKS)

@@ -21,7 +21,7 @@ from edge.ear import LONGEST_LOOKAHEAD_MS
 from edge.errors import InputError, UsageError
 from edge.features import FeatureParameters
 from edge.manifest import lookahead_ms
-from training.architecture import FAMILIES, LOOKAHEAD_FRAMES
+from training.architecture import FAMILIES, LOOKAHEAD_FRAMES, SEPARABLE3D
 from training.crew import RAY_HELP, make_shards
 from training.preparation import SEGMENTS_PER_SHARD, prepare_shard, shard_path
 from training.run_record import RunRecord, record_run, versions
@@ -33,6 +33,7 @@ SEGMENT_S = 12.0
 TRAINING_SEED, JUDGING_SEED = 2, 9
 JUDGING_HOURS = 0.2
 MODELLED_PIANOS = 20
+PEAK_RATE = 1.5e-3
 FONT_FOLDER = Path("/usr/share/sounds/sf2")
 # Soundfonts, two pianos each, and the Debian packages that hold them (MIT, both).
 FONTS = {
@@ -109,13 +110,28 @@ def train_command(
         ),
     ],
     hours: Annotated[float, typer.Option(help="Hours to train, rendering not counted.")] = 1.25,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Train for so many steps instead, however long they take.")
+    ] = 0,
+    peak_rate: Annotated[
+        float,
+        typer.Option(help="Learning rate at its highest, after a warm-up; then it fades."),
+    ] = PEAK_RATE,
     audio_hours: Annotated[float, typer.Option(help="Hours of sound to render.")] = 14.0,
     family: Annotated[
         str, typer.Option(help="separable3d, compressed, or conv3d_reference to compare with.")
-    ] = "separable3d",
+    ] = SEPARABLE3D,
     channels: Annotated[
         int | None, typer.Option(min=1, help="Width of the model; by default its family's.")
     ] = None,
+    reach_patterns: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="separable3d: kernels through which keys reach for one another; 0: one for each "
+            "channel.",
+        ),
+    ] = 0,
     lookahead_frames: Annotated[
         int, typer.Option(min=0, help="Frames of 20 ms that a decision waits for.")
     ] = LOOKAHEAD_FRAMES,
@@ -138,17 +154,26 @@ def train_command(
     """
     if not (pianos / "pianos").is_dir():
         raise InputError(f"no folder {pianos / 'pianos'}: --train-folder must hold sampled pianos")
-    if hours <= 0 or audio_hours <= 0 or processes < 1:
+    if min(hours, audio_hours, peak_rate) <= 0 or processes < 1:
         raise UsageError(
-            f"--hours {hours}, --audio-hours {audio_hours}, --processes {processes}: "
-            "hours must be more than 0, and one process or more is needed"
+            f"--hours {hours}, --audio-hours {audio_hours}, --peak-rate {peak_rate}, "
+            f"--processes {processes}: hours and rate must be more than 0, and one process or more "
+            "is needed"
         )
     from training.train import Schedule, train
 
     if family not in FAMILIES:
         raise UsageError(f"--family {family}: allowed are {', '.join(FAMILIES)}")
-    width = {} if channels is None else {"channels": channels}
-    architecture = FAMILIES[family](lookahead_frames=lookahead_frames, **width)
+    shape = {"lookahead_frames": lookahead_frames}
+    if channels is not None:
+        shape["channels"] = channels
+    if reach_patterns:
+        if family != SEPARABLE3D:
+            raise UsageError(
+                f"--reach-patterns {reach_patterns}: only {SEPARABLE3D} has them, not {family}"
+            )
+        shape["reach_patterns"] = reach_patterns
+    architecture = FAMILIES[family](**shape)
     late_ms = lookahead_ms(architecture.features, lookahead_frames)
     if late_ms > LONGEST_LOOKAHEAD_MS:
         raise UsageError(
@@ -156,7 +181,7 @@ def train_command(
             f"a device waits {LONGEST_LOOKAHEAD_MS:.0f} ms at most"
         )
 
-    schedule = Schedule(hours=hours)
+    schedule = Schedule(hours=hours, steps=steps, peak_rate=peak_rate)
     record_run(
         run,
         RunRecord(

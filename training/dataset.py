@@ -27,6 +27,12 @@ from training.targets import draw_targets
 # Two semitones: partials of one note are coloured apart, as by another soundboard.
 FINE_RIPPLE_BINS = 6
 
+# A spectrum's loud and quiet: contrast turns about the one, noise lies over the other.
+LOUD_QUANTILE, QUIET_QUANTILE = 0.98, 0.02
+# Noise, in shares of the spectrum's range: how it scatters about its floor, how far that may rise
+# or fall towards the highest bin (one standard deviation), how far it stays below the loudest.
+NOISE_SCATTER, NOISE_TILT, NOISE_BELOW_LOUDEST = 0.03, 0.05, 0.35
+
 
 @dataclass(frozen=True, slots=True)
 class Variation:
@@ -69,15 +75,15 @@ def vary(
     colour = colour + np.interp(np.arange(bins) / FINE_RIPPLE_BINS, np.arange(len(knots)), knots)
     colour = colour + rng.uniform(-variation.level_db, variation.level_db)
     heard = spectrum > 0
-    loud = np.quantile(spectrum, 0.98)
+    loud = np.quantile(spectrum, LOUD_QUANTILE)
     stretched = loud + (spectrum - loud) * (1 + rng.uniform(-1, 1) * variation.contrast)
     varied = np.where(heard, stretched + colour.astype(np.float32) / range_db, 0)
     if rng.random() < 0.5:
-        floor = np.quantile(spectrum, 0.02) + rng.uniform(0, variation.noise_floor_db) / range_db
-        noise = (
-            floor + rng.exponential(0.03, spectrum.shape) - 0.03 + 0.05 * position * rng.normal()
-        )
-        varied = np.maximum(varied, np.minimum(noise, varied.max() - 0.35))
+        quiet = np.quantile(spectrum, QUIET_QUANTILE)
+        floor = quiet + rng.uniform(0, variation.noise_floor_db) / range_db
+        scatter = rng.exponential(NOISE_SCATTER, spectrum.shape)
+        noise = floor + scatter - NOISE_SCATTER + NOISE_TILT * position * rng.normal()
+        varied = np.maximum(varied, np.minimum(noise, varied.max() - NOISE_BELOW_LOUDEST))
     semitones = int(rng.integers(-variation.shift_semitones, variation.shift_semitones + 1))
     return _transpose(np.clip(varied, 0, 1).astype(np.float32), notes, features, semitones)
 

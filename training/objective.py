@@ -16,7 +16,7 @@ from training.targets import HELD, OFFSET, ONSET, SOUNDING, VELOCITY, VELOCITY_K
 # How much more a cell with an onset (or an offset) weighs than one without.
 ONSET_EMPHASIS = 4.0
 OFFSET_EMPHASIS = 2.0
-# Shares of the total. One recipe's choice; `RECIPES.md` has what others gave.
+# Shares of the total, chosen by hand for the first model: no run has compared others.
 WEIGHTS = {"onset": 1.0, "sounding": 0.2, "held": 0.3, "offset": 0.2, "velocity": 0.1}
 
 # The first frames of a crop miss their past; the last ones their look-ahead.

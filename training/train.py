@@ -35,11 +35,29 @@ from training.widening import begin_from
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and how fast.
+    """How long, how fast, and how much at a time.
 
-    ``layer_decay`` below 1 lets each block learn so much slower than the one above it, and the
-    heads fastest. With ``steps`` the run is as long as that and not by the clock, so that runs on a
-    machine shared with others can be compared.
+    Attributes
+    ----------
+    hours : float
+        Length of the run by the clock.
+    steps : int
+        Where it is not 0, the run is that long and not by the clock, so that runs on a machine
+        shared with others can be compared.
+    peak_rate : float
+        Learning rate after the warm-up.
+    warm_up_share : float
+        Of the run, between 0 and 1.
+    batch : int
+        Crops in a step.
+    frames : int
+        Length of a crop: 224 frames of 20 ms are 4.5 s.
+    steps_per_epoch : int
+        After so many the run is stored, and new shards are looked for.
+    seed : int
+        Of the crops and their variation.
+    layer_decay : float
+        Below 1, each block learns so much slower than the one above it, and the heads fastest.
     """
 
     hours: float
@@ -71,8 +89,8 @@ AVERAGE_STEPS = 300
 _LAYER = re.compile(r"(?P<low>stem|to_keys)|block(?P<block>\d+)")
 
 
-def height(path: str, blocks: int) -> int:
-    """How far below the heads a variable's layer lies: 0 for the heads, then block by block."""
+def depth_below_heads(path: str, blocks: int) -> int:
+    """How far down a variable's layer lies: 0 for the heads, then block by block."""
     found = _LAYER.match(path)
     if found is None:
         return 0
@@ -91,7 +109,7 @@ class LayerwiseAdamW(keras.optimizers.AdamW):  # type: ignore[misc]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         known = self._trainable_variables[self._get_variable_index(variable)]
-        slower = self.layer_decay ** height(known.path, self.blocks)
+        slower = self.layer_decay ** depth_below_heads(known.path, self.blocks)
         super().update_step(gradient, variable, learning_rate * slower)
 
     def get_config(self) -> dict[str, Any]:

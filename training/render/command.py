@@ -37,7 +37,7 @@ from training.render.segment import (
 from training.render.soundfont import SoundfontPreset
 from training.skipped import report_count, report_skipped
 
-SEGMENTS_PER_SHARD = 64
+SEGMENTS_PER_FOLDER = 64
 TICKS_PER_S = 960
 PLAYING = ("pop", "score", "chords", "scales", "repetitions", "single_keys", "soup")
 """What `--playing` may choose: what `Conditions` weighs, silence left out."""
@@ -55,14 +55,14 @@ class RenderPlan:
 
     @property
     def shards(self) -> int:
-        return -(-self.segments // SEGMENTS_PER_SHARD)
+        return -(-self.segments // SEGMENTS_PER_FOLDER)
 
     def shard_folder(self, shard: int) -> Path:
         return self.folder / f"shard_{self.seed:04d}_{shard:05d}"
 
     def segment_indices(self, shard: int) -> range:
-        first = shard * SEGMENTS_PER_SHARD
-        return range(first, min(first + SEGMENTS_PER_SHARD, self.segments))
+        first = shard * SEGMENTS_PER_FOLDER
+        return range(first, min(first + SEGMENTS_PER_FOLDER, self.segments))
 
     def paths(self) -> dict[int, Path]:
         return {shard: self.shard_folder(shard) for shard in range(self.shards)}
