@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from device.firstboot.boot import Start, first_boot
-from device.firstboot.card import parse_card
+from device.firstboot.card import make_wifi, parse_card
 from device.firstboot.network import Link
 from device.firstboot.report import Facts, status_text
 from device.flash.image import open_image
@@ -43,9 +43,25 @@ def commands() -> list[str]:
     return [re.sub(r"\s+", " ", line.partition(" #")[0]).strip() for line in lines if line.strip()]
 
 
+SUDO = """\
+#!/bin/bash
+# Notes its words and hands nothing of the environment on but what it is asked to keep.
+echo "$*" >> sudo.log
+keep=()
+while [[ $1 == --* ]]; do
+  [[ $1 == --preserve-env=* ]] || exit 1
+  IFS=, read -ra names <<<"${1#*=}"
+  for name in "${names[@]}"; do keep+=("$name=${!name}"); done
+  shift
+done
+exec env -i PATH="$PATH" HOME="$HOME" "${keep[@]}" "$@"
+"""
+
+
 def as_run_here(command: str) -> str:
     """Without the rights of root, and with a file for the card."""
-    here = command.removeprefix("sudo ").replace("/dev/sdb", "card.img")
+    here = re.sub(r"^sudo ", "./sudo ", command, flags=re.MULTILINE)
+    here = here.replace("/dev/sdb", "card.img")
     return here.replace(".venv/bin/sostenuto-device", str(PROGRAM))
 
 
@@ -59,16 +75,18 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(image, folder / "card.img")
     subprocess.run(["xz", "-0", image], check=True)
     (folder / "pianos.csv").write_text(blocks("csv")[0])
+    (folder / "sudo").write_text(SUDO)
+    (folder / "sudo").chmod(0o755)
     return folder
 
 
-def run(command: str, folder: Path, fails: int = 0) -> str:
+def run(command: str, folder: Path, fails: int = 0, typed: str = "") -> str:
     ran = subprocess.run(
         ["bash", "-c", as_run_here(command)],
         cwd=folder,
         capture_output=True,
         text=True,
-        stdin=subprocess.DEVNULL,
+        input=typed,
         check=False,
     )
     assert ran.returncode == fails, f"{command}: {ran.stderr}"
@@ -108,6 +126,7 @@ def test_every_command_of_the_document_is_tried_in_this_file() -> None:
         "make demo",
         FLASH_LIST,
         FLASH_ONE,
+        TYPE_PASSWORD,
         *(command for command in commands() if "flash" in command and "--yes" in command),
         CHECK_TABLE,
         FLASH_BATCH,
@@ -117,6 +136,9 @@ def test_every_command_of_the_document_is_tried_in_this_file() -> None:
 
 FLASH_LIST = ".venv/bin/sostenuto-device flash --list"
 FLASH_ONE = "sudo .venv/bin/sostenuto-device flash sostenuto.img.xz /dev/sdb"
+TYPE_PASSWORD = (
+    "read -rsp 'Wi-Fi password: ' SOSTENUTO_WIFI_PASSWORD && export SOSTENUTO_WIFI_PASSWORD"
+)
 CHECK_TABLE = ".venv/bin/sostenuto-device flash --batch pianos.csv --dry-run"
 FLASH_BATCH = f"{FLASH_ONE} --batch pianos.csv"
 
@@ -168,8 +190,17 @@ def test_every_line_without_questions_works(desk: Path) -> None:
     run(CHECK_TABLE, desk)
     lines = [command for command in commands() if "--yes" in command]
     assert len(lines) == 3
+    password = "the house and its dog"
     for command in lines:
-        run(command, desk)
+        before = f"{TYPE_PASSWORD}\n" if "--preserve-env" in command else ""
+        assert ("--wifi" in command) == bool(before)
+        run(before + command, desk, typed=f"{password}\n" if before else "")
+    card = desk / "card.img"
+    held = read_from(card, open_image(card).layout, "sostenuto.toml")
+    wifi = parse_card(held.decode(), Path("sostenuto.toml")).wifi
+    assert wifi is not None and wifi.psk == make_wifi("House", password).psk
+    assert "--preserve-env" in (desk / "sudo.log").read_text()
+    assert password not in (desk / "sudo.log").read_text()
     for name in ("parlour", "hall"):
         image = desk / f"{name}.img"
         said = tomllib.loads(read_from(image, open_image(image).layout, "sostenuto.toml").decode())
