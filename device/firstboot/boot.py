@@ -321,7 +321,7 @@ def _attempt(boot: _Boot, what: str, step: Any) -> None:
 def _note(boot: _Boot, what: str, error: Exception) -> None:
     why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
     advice = (
-        "; the disk is full: `sostenuto history erase`, or a larger card"
+        "; the disk is full: take a larger card, or write this one anew, without what was played"
         if (isinstance(error, OSError) and error.errno == 28)
         else ""
     )
