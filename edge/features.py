@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import numpy as np
@@ -36,20 +36,42 @@ Level = TypeVar("Level", np.float32, np.int8)
 
 # Frames transformed at once: bounds the memory of a long signal to a few MB.
 _SLICE_FRAMES = 256
+# Beyond it even the lowest key has no partial that a string still makes.
+_HIGHEST_HARMONIC = 100
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class FeatureParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """Everything the front end is built from; a model's manifest carries it.
 
     Levels are decibels relative to a full-scale sine: ``floor_db`` becomes 0, and 0 dB becomes 1.
+
+    Raises
+    ------
+    ValueError
+        The harmonics do not ascend from above 0, or frames would leave out samples between them.
     """
 
-    sample_rate_hz: int = 16_000
-    window_samples: int = 2048
-    hop_samples: int = 320
-    bins_per_semitone: int = 3
+    sample_rate_hz: Count = 16_000
+    window_samples: Annotated[int, msgspec.Meta(ge=2)] = 2048
+    hop_samples: Count = 320
+    bins_per_semitone: Count = 3
     harmonics: tuple[float, ...] = (0.5, 1, 2, 3, 4, 5, 6, 7)
-    floor_db: float = -100.0
+    floor_db: Annotated[float, msgspec.Meta(le=-1)] = -100.0
+
+    def __post_init__(self) -> None:
+        bounded = (0, *self.harmonics, _HIGHEST_HARMONIC)
+        if not self.harmonics or 0 in self.harmonics or list(bounded) != sorted(bounded):
+            raise ValueError(
+                f"harmonics are {list(self.harmonics)}, must ascend, above 0 and up to "
+                f"{_HIGHEST_HARMONIC}"
+            )
+        if self.hop_samples > self.window_samples:
+            raise ValueError(
+                f"hop_samples is {self.hop_samples}, must be at most window_samples, "
+                f"{self.window_samples}"
+            )
 
     @property
     def half_window_samples(self) -> int:

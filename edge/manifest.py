@@ -9,17 +9,23 @@ and has no defaults of its own.
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from edge.errors import ModelError
 from edge.features import FeatureParameters
+from edge.note import LOWEST_PITCH_MIDI
 from edge.segmentation import SegmentationParameters
 
 FORMAT = 1
 AXIS_ORDER = ("batch", "time", "pitch", "harmonic")
 HEADS = ("onset", "sounding", "offset", "velocity", "held")
+
+# A model is warmed up whenever it is loaded; with more, a small board would be deaf for minutes.
+MOST_WARM_UP_FRAMES = 10_000
 
 
 class StateTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,10 +80,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     axis_order: tuple[str, ...]
     lowest_pitch_midi: int
     heads: tuple[str, ...]
-    step_frames: int
-    lookahead_frames: int
+    step_frames: Annotated[int, msgspec.Meta(ge=1)]
+    lookahead_frames: Annotated[int, msgspec.Meta(ge=0)]
     lookahead_ms: float
-    warm_up_frames: int
+    warm_up_frames: Annotated[int, msgspec.Meta(ge=0, le=MOST_WARM_UP_FRAMES)]
     states: tuple[StateTensor, ...]
     segmentation: SegmentationParameters
     training: Training
@@ -105,10 +111,16 @@ def read_manifest(path: Path) -> Manifest:
         The file is missing, not a manifest, of another format, or contradicts itself.
     """
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        document = path.read_bytes()
+        manifest = msgspec.json.decode(document, type=Manifest)
     except FileNotFoundError:
         raise ModelError(
             f"no manifest {path}: a model NAME.tflite needs NAME.json beside it"
+        ) from None
+    except msgspec.ValidationError as error:
+        raise ModelError(
+            f"manifest {path}: {_with_value(str(error), document)}: "
+            "install a model made for this version of Sostenuto"
         ) from None
     except (msgspec.DecodeError, OSError) as error:
         raise ModelError(
@@ -118,16 +130,26 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
+def _with_value(told: str, document: bytes) -> str:
+    """What msgspec expected, with the value that it found there, which it does not tell."""
+    found = re.fullmatch(r"(Expected )?(.+) - at `\$\.([\w.]+)`", told)
+    if not found:
+        return told
+    expected, what, place = found.groups()
+    if not expected:
+        return f"{place}: {what}"
+    given = msgspec.json.decode(document)
+    for field in place.split("."):
+        given = given[field]
+    return f"{place} is {given!r}, must be {what}"
+
+
 def _check(manifest: Manifest, path: Path) -> None:
     expected: list[tuple[str, object, object]] = [
         ("format", manifest.format, FORMAT),
         ("axis_order", manifest.axis_order, AXIS_ORDER),
         ("heads", manifest.heads, HEADS),
-        (
-            "lookahead_ms",
-            round(manifest.lookahead_ms, 3),
-            round(lookahead_ms(manifest.features, manifest.lookahead_frames), 3),
-        ),
+        ("lowest_pitch_midi", manifest.lowest_pitch_midi, LOWEST_PITCH_MIDI),
     ]
     for field, given, allowed in expected:
         if given != allowed:
@@ -135,6 +157,17 @@ def _check(manifest: Manifest, path: Path) -> None:
                 f"manifest {path}: {field} is {given}, this version of Sostenuto runs {allowed}: "
                 "install a model made for it"
             )
+    late_ms = lookahead_ms(manifest.features, manifest.lookahead_frames)
+    if round(manifest.lookahead_ms, 3) != round(late_ms, 3):
+        raise ModelError(
+            f"manifest {path}: lookahead_ms is {manifest.lookahead_ms}, its frames, hop and window "
+            f"make {late_ms:.3f}: install the model again"
+        )
+    if manifest.states and not manifest.warm_up_frames:
+        raise ModelError(
+            f"manifest {path}: warm_up_frames is 0, a model with {len(manifest.states)} states "
+            "needs at least 1: install the model again"
+        )
 
 
 def read_model_file(manifest: Manifest, folder: Path) -> bytes:

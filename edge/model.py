@@ -125,14 +125,20 @@ class NoteModel:
     def _check(self, inputs: list[_Tensor], outputs: list[_Tensor]) -> None:
         m = self.manifest
         cube = (1, m.step_frames, m.features.pitch_bins, len(m.features.harmonics))
-        expected = {0: cube} | {s.input_index: s.shape for s in m.states}
-        given = {i: tensor.shape for i, tensor in enumerate(inputs)}
         answer = (1, m.step_frames, KEYS, len(HEADS))
-        if given != expected or not outputs or outputs[0].shape != answer:
-            raise ModelError(
-                f"model {m.file} takes {sorted(given.items())}, its manifest says "
-                f"{sorted(expected.items())}: install the model and its manifest together"
-            )
+        taken = {0: cube} | {s.input_index: s.shape for s in m.states}
+        given = {0: answer} | {s.output_index: s.shape for s in m.states}
+        numbers = ", ".join(sorted({tensor.dtype.name for tensor in (*inputs, *outputs)}))
+        for verb, found, expected in (
+            ("takes", dict(enumerate(t.shape for t in inputs)), taken),
+            ("gives", dict(enumerate(t.shape for t in outputs)), given),
+            ("counts in", numbers, m.quantisation),
+        ):
+            if found != expected:
+                raise ModelError(
+                    f"model {m.file} {verb} {found}, its manifest says {expected}: "
+                    "install the model and its manifest together"
+                )
 
     def _settled_silence(self) -> list[NDArray[Any]]:
         """The states after so much silence that they no longer change."""

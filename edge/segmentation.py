@@ -45,7 +45,7 @@ CHORD_FRAMES = 3
 
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 
 
 class SegmentationParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
@@ -144,6 +144,11 @@ class SegmentationParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=
     end_frames: Count = 3
     hand_keys: Annotated[int, msgspec.Meta(ge=0, le=87)] = 0
     hand_threshold: Fraction = 0.9
+
+    def __post_init__(self) -> None:
+        least, most = self.level_range
+        if least > most:
+            raise ValueError(f"level_range is from {least} to {most}, the least must come first")
 
     @cached_property
     def _onset_threshold_of_key(self) -> Float32:
