@@ -20,14 +20,14 @@ can be switched off to see what it is worth:
   detection", DAFx 2013; their maximum runs over neighbouring frequencies, ours over time, since a
   piano's pitch does not waver but its unisons beat). Without, it is compared with the frame before.
 
-What each is worth (onset F1 within 50 ms, 40 rendered segments of 10 s): all three 0.84,
-without weighting 0.82, without scaling 0.77, without differencing 0.72;
+What each is worth (onset F1 within 50 ms, 40 rendered segments of 10 s): all three 0.85,
+without weighting 0.84, without scaling 0.75, without differencing 0.72;
 each at its own best threshold (``python -m training.worth``). The defaults below were chosen
 on the same kind of segments.
 
 An onset stands out from the median of the last second (Bello et al., "A tutorial on onset detection
 in music signals", IEEE TSAP 2005), and is told with the first frame that does: who waits for its
-peak, as they do, is 18 ms later and no surer (0.856 either way on the same segments). The middle
+peak, as they do, is 18 ms later and no surer. The middle
 of that frame lies within 10 ms of a hammer's strike, most times, and within half a window of any.
 The window is the onset detector's own and short; its frames count the same samples as those of
 `edge.features`.

@@ -62,8 +62,8 @@ VELOCITY_PER_DB = 1.2
 # No note is reported shorter.
 SHORTEST_NOTE_S = 0.03
 
-# Chosen one after the other on rendered segments. `training.worth`: onset F1 0.58, where a fixed
-# step at its best (0.2) has 0.57.
+# Chosen one after the other on rendered segments. `training.worth`: onset F1 0.57, where a fixed
+# step at its best (0.2) has 0.55.
 TEMPLATE_SEGMENTATION = SegmentationParameters(
     onset_threshold=(0.15, 0.15, 0.15),
     level_fraction=0.3,

@@ -10,7 +10,9 @@ import pytest
 from edge.errors import InputError
 from edge.note import NoteEvent
 from edge.onsets import OnsetParameters
-from training.worth import Rendered, render_segments, score_onsets, strikes_s
+from edge.segmentation import SegmentationParameters
+from training.thresholds import Judged
+from training.worth import Rendered, model_variants, render_segments, score_onsets, strikes_s
 
 RATE_HZ = 16_000
 
@@ -38,6 +40,17 @@ def test_onsets_where_the_strikes_are_score_one_and_a_missed_one_costs_recall() 
     assert worth.precision == 1
     assert worth.recall == pytest.approx(2 / 3)
     assert worth.bias_ms == pytest.approx(0, abs=16)
+
+
+def test_a_rule_is_worth_what_is_lost_without_it() -> None:
+    activations = np.zeros((100, 88, 5), np.float32)
+    activations[50, 48, 0] = activations[70, 60, 0] = 0.9  # a' is struck; a'' never sounds
+    activations[50:60, 48, 1:] = 0.8
+    judged = [Judged(activations, (note(1.0),), 0.02)]
+    parameters = SegmentationParameters(onset_threshold=(0.5, 0.5, 0.5), support=0.4)
+    found = {worth.name: worth.precision for worth in model_variants(parameters, judged)}
+    assert found["model, dynamic threshold"] == 1
+    assert found["model, without support"] == 0.5
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

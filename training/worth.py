@@ -1,13 +1,14 @@
-"""What each part of the ear without learning is worth, on rendered playing.
+"""What each part of the ear that is not learnt is worth, on rendered playing.
 
-The onset detector is run whole and with each of its three refinements switched off, the template
-ear with the dynamic threshold and with a fixed step. A variant whose scale differs gets the best of
+The onset detector is run whole and with each of its three refinements switched off; the template
+ear and the note model with the dynamic threshold and with a fixed step, the model also with each of
+the threshold's rules switched off. A variant whose scale differs gets the best of
 a few thresholds, so that a part is not praised for another's tuning. Rerun it with::
 
     python -m training.worth ../shared/data/train
 
 Real recordings play no part in it: the thresholds of `edge.onsets` and `edge.template_ear` were
-chosen by this.
+chosen by this; the model's were fitted to other rendered playing (`training.thresholds`).
 """
 
 from __future__ import annotations
@@ -24,12 +25,17 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from edge.ear import DEFAULT_MODEL, find_manifest
 from edge.errors import InputError, SostenutoError
+from edge.features import log_frequency_spectrum
+from edge.manifest import read_manifest, read_model_file
+from edge.model import NoteModel
 from edge.note import NoteEvent, NoteState, NoteUpdate
 from edge.onsets import OnsetParameters, onset_strength, pick_onsets
 from edge.segmentation import SegmentationParameters
 from edge.template_ear import TEMPLATE_SEGMENTATION, TemplateEar
 from training.evaluation import NoteScores, mean_scores, score_notes
+from training.thresholds import Judged, judge
 
 Float32 = NDArray[np.float32]
 
@@ -41,6 +47,16 @@ CHORD_S = 0.03
 MEDIAN_FACTORS = (1.5, 2.0, 3.0)
 LEAST_STRENGTHS = (0.00002, 0.0001, 0.0005, 0.001, 0.002, 0.003, 0.006)
 FIXED_STEPS = (0.1, 0.15, 0.2, 0.25, 0.3)
+MODEL_STEPS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
+WITHOUT_RULE: dict[str, dict[str, float]] = {
+    "noise": {"noise_factor": 0.0},
+    "shadow": {"shadow_fraction": 0.0},
+    "own last peak": {"restrike_fraction": 0.0},
+    "rise": {"rise_fraction": 0.0},
+    "chord": {"chord_fraction": 0.0},
+    "support": {"support": 0.0},
+}
+"""What switches off each rule of `edge.segmentation` by which a peak must be a strike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +144,41 @@ def every_variant(segments: Sequence[Rendered]) -> Iterator[Worth]:
         yield best_onsets(segments, without, f"onsets, not {switch}")
     yield score_templates(segments, TEMPLATE_SEGMENTATION, "templates, dynamic threshold")
     yield max((_fixed_step(segments, step) for step in FIXED_STEPS), key=lambda worth: worth.f1)
+    yield from model_variants(*heard_by_model(segments))
+
+
+def heard_by_model(
+    segments: Sequence[Rendered],
+) -> tuple[SegmentationParameters, list[Judged]]:
+    """The default model's thresholds, and its activations for each segment."""
+    path = find_manifest(DEFAULT_MODEL)
+    manifest = read_manifest(path)
+    content, features = read_model_file(manifest, path.parent), manifest.features
+    judged = []
+    for one in segments:
+        model = NoteModel(manifest, content)
+        spectrum = log_frequency_spectrum(one.samples, features)
+        activations = np.concatenate([model.push(spectrum), model.flush()])
+        judged.append(Judged(activations, one.played, features.hop_s))
+    return manifest.segmentation, judged
+
+
+def model_variants(shipped: SegmentationParameters, judged: Sequence[Judged]) -> Iterator[Worth]:
+    """The model's rows: as it ships, with a fixed step, without each rule."""
+
+    def best(name: str, **changed: object) -> Worth:
+        steps = {(step, step, step) for step in MODEL_STEPS} | {shipped.onset_threshold}
+        tried = [
+            judge(judged, msgspec.structs.replace(shipped, onset_threshold=step, **changed))
+            for step in sorted(steps)
+        ]
+        scores = max(tried, key=lambda one: one.f1)
+        return Worth(name, scores.precision, scores.recall, scores.f1)
+
+    yield best("model, dynamic threshold")
+    yield best("model, fixed step", dynamic=False)
+    for rule, off in WITHOUT_RULE.items():
+        yield best(f"model, without {rule}", **off)
 
 
 def _fixed_step(segments: Sequence[Rendered], step: float) -> Worth:
