@@ -19,7 +19,7 @@ from rich.console import Console
 
 from converters.parity import compare, parity_table
 from converters.tflite import convert, manifest_of, write_model
-from edge.errors import InputError
+from edge.errors import InputError, UsageError
 from edge.manifest import Manifest, Training, read_manifest
 from edge.model import NoteModel
 from edge.resources import shipped_dir
@@ -47,7 +47,10 @@ def convert_command(
     name: Annotated[
         str | None, typer.Option(help="Name of the model; by default its family's.")
     ] = None,
-    version: Annotated[str, typer.Option(help="Version of the model.")] = "0.1.0",
+    version: Annotated[
+        str | None,
+        typer.Option(help="Version of the model; 0.1.0, or needed where one is to be replaced."),
+    ] = None,
     audio: Annotated[str, typer.Option(help="What it was trained on, for the manifest.")] = (
         "rendered from recorded, sampled and modelled pianos"
     ),
@@ -56,16 +59,18 @@ def convert_command(
     ] = None,
 ) -> None:
     """Convert a run to an int8 TFLite model with its manifest, thresholds fitted."""
-    sequence, architecture = averaged_model(run), read_architecture(run / "architecture.json")
+    architecture = read_architecture(run / "architecture.json")
     if architecture.family == CONV3D_REFERENCE:
         raise InputError(
             f"{run} is a {CONV3D_REFERENCE}: it is there to compare with, no device runs it; "
             "convert a run of another family"
         )
+    folder, title = out or shipped_dir(), name or architecture.family
+    version = version or _first_version(folder / f"{title}.json")
+    sequence = averaged_model(run)
     shards = [load_shard(path) for path in sorted((run / "shards").glob("*.npz"))]
     judging, hop_s = played_segments(run / "judging"), architecture.features.hop_s
     training = _training(run, sequence, architecture, shards, audio)
-    folder, title = out or shipped_dir(), name or architecture.family
     log = _to_people.print
 
     eight_bits = convert(sequence, architecture, _spectra(shards, CALIBRATION_SEGMENTS))
@@ -108,6 +113,19 @@ def convert_command(
         f"{folder / manifest.file}: {training.parameters} parameters, "
         f"look-ahead {manifest.lookahead_ms:.0f} ms"
     )
+    card = folder / f"{title}.md"
+    state = "it still tells of the model before" if card.exists() else "it is not there yet"
+    log(f"its card, {card}, is written by hand: {state}")
+
+
+def _first_version(manifest: Path) -> str:
+    """The version of a model that replaces none."""
+    if manifest.exists():
+        raise UsageError(
+            f"{manifest} is there already, of version {read_manifest(manifest).version}: "
+            "give the version that replaces it with --version, or another --name or --out"
+        )
+    return "0.1.0"
 
 
 def _training(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
-from edge.errors import ModelError
+from edge.errors import ModelError, UsageError
 from edge.features import FeatureParameters
 from edge.note import KEYS
+from edge.resources import models_dir
 from training.architecture import Architecture
 
 keras = pytest.importorskip("keras", reason="conversion needs the extra `convert`")
@@ -110,3 +113,15 @@ def test_a_whole_kernel_may_stay_in_floats_to_compare_with(
     converted = convert(tiny_model(whole_kernel), monkeypatch, quantise=False)
     assert converted.quantisation == "float32"
     assert converted.operators["CONV_3D"] == 1
+
+
+def test_a_model_is_not_replaced_unless_the_new_version_is_given(tmp_path: Path) -> None:
+    from converters.model_command import convert_command
+
+    (tmp_path / "architecture.json").write_bytes(msgspec.json.encode(TINY))
+    there = (models_dir() / "compressed.json").read_bytes()
+    (tmp_path / "tiny.json").write_bytes(there)
+    version = msgspec.json.decode(there)["version"]
+    with pytest.raises(UsageError, match=rf"tiny.json is there .* {version}: .* --version"):
+        convert_command(tmp_path, tmp_path)
+    assert (tmp_path / "tiny.json").read_bytes() == there

@@ -336,7 +336,7 @@ def convert_run(run: Path, out: Path, recordings: Path | None = None) -> None:
 
 
 def test_a_run_becomes_an_ear_with_thresholds_and_figures(  # type: ignore[no-untyped-def]
-    small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import soundfile
 
@@ -362,6 +362,8 @@ def test_a_run_becomes_an_ear_with_thresholds_and_figures(  # type: ignore[no-un
         "real_onset_f1",
         "real_offset_f1",
     }
+    told = "".join(capsys.readouterr().err.split())
+    assert f"itscard,{tmp_path / 'out' / 'tiny.md'},iswrittenbyhand:itisnotthereyet" in told
     ear = load_ear(tmp_path / "out" / "tiny.tflite")
     assert ear.lookahead_samples == manifest.lookahead_samples
 
