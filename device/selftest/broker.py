@@ -20,8 +20,8 @@ from edge.publish.clock import WallClock
 from edge.publish.connection import Connection, ProtocolRefusedError, Waker
 
 REMEDIES = {
-    Step.DNS: "check the broker's name, and the network: `ip address`, `nmcli`",
-    Step.TCP: "does the broker run, on this port? `systemctl status mosquitto`; a firewall?",
+    Step.DNS: "check the broker's name in the settings, and the network: cable or Wi-Fi",
+    Step.TCP: "does the broker run, on this port? switch its machine off and on; a firewall?",
     Step.TLS: "check `broker_ca` in the settings, and the clock; docs/broker.md",
     Step.LOGIN: "check user and password: docs/broker.md",
     Step.PUBLISH: "let this user write below the device's topics: docs/broker.md",

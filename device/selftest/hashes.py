@@ -17,7 +17,7 @@ from edge.matching import Catalogue
 from edge.matching.pack import verify_pack
 from edge.messages import Check
 
-REINSTALL = "install it again: sostenuto-device update, or flash the card anew"
+REINSTALL = "bring it anew: by a newer bundle, by installing again, or by flashing the card"
 
 
 def manifests_in(folder: Path) -> list[Path]:

@@ -52,7 +52,8 @@ LEAST_MARGIN = 4.0
 of a core against 0.052 s for a second, on x86-64: bench.json), and a room gets warm in summer."""
 
 REMEDY = (
-    "the sound would not be heard rightly either: go back to the version before, or install again"
+    "the sound would not be heard rightly either: go back to the version before, install again, or "
+    "flash the card anew"
 )
 
 

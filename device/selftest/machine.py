@@ -53,8 +53,8 @@ def judge_clock(reading: ClockReading) -> Check:
             "clock",
             f"it says {now}, before this software was made; what is played is heard and kept all "
             "the same, marked `unsynced`, and put in its place when the time is known",
-            "connect the network once, so that the time comes by NTP, or set it with "
-            "`timedatectl set-time`; certificates of brokers with TLS are refused until then",
+            "connect the network once, so that the time comes by NTP; certificates of brokers with "
+            "TLS are refused until then",
         )
     if reading.quality is Clock.NTP:
         return passed("clock", f"{now}, set over the network")
@@ -62,7 +62,7 @@ def judge_clock(reading: ClockReading) -> Check:
     return not_tried(
         "clock",
         f"{now}, set by {whose}: there is no time to compare it with",
-        "nothing, where there is no network; else see `timedatectl`",
+        "nothing, where there is no network; else let it reach a time server (NTP, port 123)",
     )
 
 
@@ -221,7 +221,7 @@ def judge_service(reading: ServiceReading | None) -> Check:
         return failed(
             "service",
             f"it is {reading.state}, started anew {reading.restarts} times",
-            "systemctl start sostenuto; journalctl -u sostenuto says why it ended",
+            "mend what `settings` says; switch it off and on; journalctl -u sostenuto says why",
         )
     if reading.watchdog_s <= 0:
         return failed(

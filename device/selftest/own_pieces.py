@@ -26,7 +26,10 @@ shifted: in so few, each piece is found anyway."""
 
 NAME = "own pieces"
 
-REMEDY = "its index does not belong to its scores: build it again, or go back to the version before"
+REMEDY = (
+    "its index does not belong to its scores: build it again, go back to the version before, or "
+    "flash the card anew"
+)
 
 
 def check_own_pieces(catalogue: Catalogue) -> Check:
