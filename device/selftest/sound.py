@@ -93,14 +93,14 @@ def judge_sound(reading: SoundReading) -> Check:
             "microphone",
             f"{name} is silent: highest sample {peak}, even a quiet room has more than "
             f"{SILENT_PEAK_DBFS:.0f} dBFS",
-            "is it muted, by a switch or in alsamixer? is it the right one? sostenuto devices "
-            "--level shows",
+            "is it muted, by a switch or in alsamixer? is it the right one? the dashboard "
+            "tells its level, sostenuto devices --level that of each",
         )
     if reading.clipping:
         return failed(
             "microphone",
             f"{name} clips: highest sample {peak}",
-            "turn its gain down (alsamixer, F4), or move it away from the strings",
+            "move it away from the strings, or turn its gain down: at itself, or alsamixer, F4",
         )
     return passed(
         "microphone", f"{name}: {reading.seconds:.0f} s, none lost, highest sample {peak}"
