@@ -27,6 +27,7 @@ from training.architecture import CONV3D_REFERENCE, Architecture, read_architect
 from training.evaluation import mean_scores
 from training.hearing import hear, recordings_in
 from training.judging import heard, heard_in_keras, played_segments
+from training.run_record import read_record
 from training.shards import Shard, levels_to_spectrum, load_shard
 from training.thresholds import fit_thresholds
 from training.train import averaged_model
@@ -139,11 +140,14 @@ def _training(
             "leaves it, its log included"
         ) from None
     frames = sum(shard.spectra.shape[0] * shard.spectra.shape[1] for shard in shards)
+    on_disk_hours = frames * architecture.features.hop_s / 3600
+    # What a run has heard need not be on disk any more.
+    recorded = (run / "run.json").exists()
     return Training(
         architecture=architecture.family,
         parameters=int(sequence.count_params()),
         audio=audio,
-        audio_hours=round(frames * architecture.features.hop_s / 3600, 1),
+        audio_hours=round(read_record(run).audio_hours if recorded else on_disk_hours, 1),
         steps=int(last["steps"]),
     )
 

@@ -14,6 +14,11 @@ def square(shard: int) -> bytes:
     return str(shard * shard).encode()
 
 
+def name_of(shard: tuple[int, int]) -> bytes:
+    """Of a shard with a seed."""
+    return f"{shard}".encode()
+
+
 def die_at_first(memory: Path, shard: int) -> bytes:
     """Shard 3 kills whoever makes it first."""
     if shard == 3 and not (memory / "died").exists():

@@ -9,6 +9,7 @@ import pytest
 
 from edge.errors import InputError, UsageError
 from tests.pianos import write_piano
+from tests.shard_makers import name_of
 from training import command
 from training.architecture import separable3d
 from training.command import TRAINING_SEED, ShardFolder, render_shards, train_command
@@ -128,6 +129,28 @@ def test_what_is_trained_is_what_the_options_say(
         train_command(tmp_path / "small", train_folder, family="compressed", reach_patterns=32)
     with pytest.raises(UsageError, match=r"--peak-rate 0\.0.* rate must be more than 0"):
         train_command(tmp_path / "still", train_folder, peak_rate=0.0)
+
+
+def test_with_hours_to_keep_the_training_begins_when_these_are_rendered(
+    tmp_path: Path, train_folder: Path, rendered: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[list[str]] = []
+    run = tmp_path / "run"
+
+    def train(*_: object, refill, **__: object) -> None:  # type: ignore[no-untyped-def]
+        for share in (0.0, 0.5, 1.0):
+            refill(share)
+            heard.append(sorted(path.name for path in (run / "shards").iterdir()))
+
+    monkeypatch.setattr("training.train.train", train)
+    monkeypatch.setattr(command, "shard_maker", lambda *_: (name_of, ()))
+    shards_h = 16 * 12 / 3600
+    train_command(run, train_folder, audio_hours=6 * shards_h, keep_hours=2 * shards_h, processes=1)
+    assert rendered == []
+    assert heard == [[f"002-{n:05}.npz" for n in (first, first + 1)] for first in (0, 2, 4)]
+    assert (run / "judging" / "009-00003.npz").read_bytes() == name_of((9, 3))
+    with pytest.raises(UsageError, match=r"--keep-hours 0\.0"):
+        train_command(tmp_path / "none", train_folder, keep_hours=0.0)
 
 
 def test_soundfonts_and_pieces_that_are_not_there_are_named_with_what_holds_them(

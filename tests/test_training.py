@@ -18,6 +18,7 @@ from edge.segmentation import SegmentationParameters
 from training import thresholds
 from training.architecture import BlockShape, compressed, conv3d_reference, separable3d
 from training.crew import store
+from training.run_record import RunRecord, record_run
 from training.shards import Shard, load_shard, shard_bytes
 from training.targets import (
     NOTE_DTYPE,
@@ -352,9 +353,12 @@ def test_a_run_becomes_an_ear_with_thresholds_and_figures(  # type: ignore[no-un
     recordings.mkdir()
     soundfile.write(recordings / "a.wav", np.zeros(32_000), 16_000)
     write_midi(recordings / "a.mid", [NoteEvent(69, 0.5, 1.0, 64, 1.0)])
-    convert_run(a_run(tmp_path / "run", architecture, model), tmp_path / "out", recordings)
+    run = a_run(tmp_path / "run", architecture, model)
+    record_run(tmp_path, RunRecord("music", (), 3.5, (), {}, None, {}))
+    (tmp_path / "run.json").rename(run / "run.json")
+    convert_run(run, tmp_path / "out", recordings)
     manifest = read_manifest(tmp_path / "out" / "tiny.json")
-    assert manifest.training == Training("small", model.count_params(), "two notes", 0.0, 7)
+    assert manifest.training == Training("small", model.count_params(), "two notes", 3.5, 7)
     assert set(manifest.figures) == {
         "rendered_onset_f1",
         "rendered_offset_f1",

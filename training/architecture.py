@@ -113,7 +113,7 @@ def compressed(channels: int = 40, lookahead_frames: int = LOOKAHEAD_FRAMES) -> 
 
 def conv3d_reference(channels: int = 4, lookahead_frames: int = LOOKAHEAD_FRAMES) -> Architecture:
     """Plain 3D convolutions that see as far in time and pitch, in floats: for comparison only."""
-    # Its keys reach with all their channels (`training.conv3d_reference`): 1 only says that they do.
+    # Its keys reach with all their channels (`training.conv3d_reference`); 1 says that they do.
     return _ear(
         CONV3D_REFERENCE,
         channels,

@@ -22,10 +22,11 @@ from edge.errors import InputError, UsageError
 from edge.features import FeatureParameters
 from edge.manifest import lookahead_ms
 from training.architecture import FAMILIES, LOOKAHEAD_FRAMES, SEPARABLE3D
-from training.crew import RAY_HELP, make_shards
+from training.crew import RAY_HELP, MakeShard, begin_hands, make_shards
 from training.preparation import SEGMENTS_PER_SHARD, prepare_shard, shard_path
 from training.run_record import RunRecord, record_run, versions
 from training.skipped import Skipped, report_count, report_skipped
+from training.stream import ShardStream
 
 SEGMENT_S = 12.0
 # Seeds of the segments trained on, and of those that thresholds are fitted to: these are music
@@ -54,8 +55,13 @@ class ShardFolder:
 
     def paths(self) -> dict[tuple[int, int], Path]:
         """Where each shard lies, by seed and number."""
-        shards = max(1, round(self.hours * 3600 / (SEGMENTS_PER_SHARD * SEGMENT_S)))
+        shards = shards_of(self.hours)
         return {(self.seed, n): shard_path(self.folder, self.seed, n) for n in range(shards)}
+
+
+def shards_of(hours: float) -> int:
+    """How many shards so much sound is; one at least."""
+    return max(1, round(hours * 3600 / (SEGMENTS_PER_SHARD * SEGMENT_S)))
 
 
 def render_shards(
@@ -74,6 +80,15 @@ def render_shards(
     paths = {shard: path for folder in folders for shard, path in folder.paths().items()}
     if all(path.exists() for path in paths.values()):
         return ()
+    make, skipped = shard_maker(train_folder, cache, held_out)
+    make_shards(make, paths, processes, ray_address, _to_people)
+    return skipped
+
+
+def shard_maker(
+    train_folder: Path, cache: Path, held_out: Sequence[str] = ()
+) -> tuple[MakeShard, tuple[Skipped, ...]]:
+    """What renders shards from a training folder, and what is left out, named on the way."""
     from training.render.segment import load_sources, music
     from training.render.soundfont import SoundfontPreset
 
@@ -88,8 +103,7 @@ def render_shards(
         SEGMENT_S,
         conditions={JUDGING_SEED: music(sources)},
     )
-    make_shards(make, paths, processes, ray_address, _to_people)
-    return skipped
+    return make, skipped
 
 
 def missing_fonts() -> list[Skipped]:
@@ -109,7 +123,9 @@ def train_command(
             "--train-folder", help="Folder with pianos/ and performances/ to render from."
         ),
     ],
-    hours: Annotated[float, typer.Option(help="Hours to train, rendering not counted.")] = 1.25,
+    hours: Annotated[
+        float, typer.Option(help="Hours to train, not counting what is rendered before.")
+    ] = 1.25,
     steps: Annotated[
         int, typer.Option(min=0, help="Train for so many steps instead, however long they take.")
     ] = 0,
@@ -118,6 +134,13 @@ def train_command(
         typer.Option(help="Learning rate at its highest, after a warm-up; then it fades."),
     ] = PEAK_RATE,
     audio_hours: Annotated[float, typer.Option(help="Hours of sound to render.")] = 14.0,
+    keep_hours: Annotated[
+        float | None,
+        typer.Option(
+            help="Keep no more than so many hours of sound on disk (60 MB each): the rest is "
+            "rendered while the model trains, and what it has heard is deleted."
+        ),
+    ] = None,
     family: Annotated[
         str, typer.Option(help="separable3d, compressed, or conv3d_reference to compare with.")
     ] = SEPARABLE3D,
@@ -154,11 +177,12 @@ def train_command(
     """
     if not (pianos / "pianos").is_dir():
         raise InputError(f"no folder {pianos / 'pianos'}: --train-folder must hold sampled pianos")
-    if min(hours, audio_hours, peak_rate) <= 0 or processes < 1:
+    kept_hours = audio_hours if keep_hours is None else keep_hours
+    if min(hours, audio_hours, kept_hours, peak_rate) <= 0 or processes < 1:
         raise UsageError(
-            f"--hours {hours}, --audio-hours {audio_hours}, --peak-rate {peak_rate}, "
-            f"--processes {processes}: hours and rate must be more than 0, and one process or more "
-            "is needed"
+            f"--hours {hours}, --audio-hours {audio_hours}, --keep-hours {kept_hours}, "
+            f"--peak-rate {peak_rate}, --processes {processes}: hours and rate must be more than "
+            "0, and one process or more is needed"
         )
     from training.train import Schedule, train
 
@@ -196,8 +220,15 @@ def train_command(
     )
     judging = ShardFolder(run / "judging", JUDGING_SEED, JUDGING_HOURS)
     shards = ShardFolder(run / "shards", TRAINING_SEED, audio_hours)
-    skipped = render_shards(
-        [judging, shards], pianos, run / "cache", processes, ray, hold_out or ()
-    )
-    train(architecture, run / "shards", run, schedule, start_from=start_from)
+    learn = partial(train, architecture, run / "shards", run, schedule, start_from=start_from)
+    if kept_hours >= audio_hours:
+        folders = (judging, shards)
+        skipped = render_shards(folders, pianos, run / "cache", processes, ray, hold_out or ())
+        learn()
+    else:
+        make, skipped = shard_maker(pianos, run / "cache", hold_out or ())
+        make_shards(make, judging.paths(), processes, ray, _to_people)
+        with begin_hands(make, processes, ray) as hands:
+            kept = shards_of(kept_hours)
+            learn(refill=ShardStream(hands, shards.paths(), kept, _to_people).move)
     report_count(skipped, _to_people)

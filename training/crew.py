@@ -18,10 +18,11 @@ import shutil
 import signal
 import socket
 import traceback
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -61,6 +62,9 @@ class Hands(Protocol):
     def give(self, shard: ShardKey) -> None:
         """Have a shard made."""
 
+    def has_done(self) -> bool:
+        """Whether `next_done` would answer at once."""
+
     def next_done(self) -> tuple[ShardKey, Content | Lost]:
         """Wait for the next shard that is made, or lost with its hands.
 
@@ -69,6 +73,51 @@ class Hands(Protocol):
         Exception
             Whatever making it raised.
         """
+
+
+class Making:
+    """Shards in the making: handed out in order, and again where they were lost."""
+
+    def __init__(self, hands: Hands, shards: Iterable[ShardKey]) -> None:
+        self._hands = hands
+        self._waiting = iter(shards)
+        self._losses: Counter[ShardKey] = Counter()
+        self._being_made = 0
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._hands.has_free() and (shard := next(self._waiting, None)) is not None:
+            self._hands.give(shard)
+            self._being_made += 1
+
+    def next_made(self, patient: bool = True) -> tuple[ShardKey, Content] | None:
+        """The next shard made; none where all are, or, not being ``patient``, none is done yet.
+
+        Raises
+        ------
+        InputError
+            A shard was lost ``MOST_LOSSES`` times.
+        """
+        while self._being_made and (patient or self._hands.has_done()):
+            shard, content = self._hands.next_done()
+            self._being_made -= 1
+            if isinstance(content, Lost):
+                self._count_loss(shard, content)
+                self._waiting = chain(self._waiting, [shard])
+                self._hand_out()
+                continue
+            self._hand_out()
+            return shard, content
+        return None
+
+    def _count_loss(self, shard: ShardKey, lost: Lost) -> None:
+        self._losses[shard] += 1
+        if self._losses[shard] == MOST_LOSSES:
+            raise InputError(
+                f"shard {shard} was lost {MOST_LOSSES} times with whoever made it "
+                f"({lost.reason}; memory may have run out): the shards so far are whole, run "
+                "the same command again with fewer processes"
+            )
 
 
 def make_all(
@@ -81,26 +130,9 @@ def make_all(
     InputError
         A shard was lost ``MOST_LOSSES`` times.
     """
-    waiting = deque(shards)
-    losses: Counter[ShardKey] = Counter()
-    being_made = 0
-    while waiting or being_made:
-        while waiting and hands.has_free():
-            hands.give(waiting.popleft())
-            being_made += 1
-        shard, content = hands.next_done()
-        being_made -= 1
-        if not isinstance(content, Lost):
-            keep(shard, content)
-            continue
-        losses[shard] += 1
-        if losses[shard] == MOST_LOSSES:
-            raise InputError(
-                f"shard {shard} was lost {MOST_LOSSES} times with whoever made it "
-                f"({content.reason}; memory may have run out): the shards so far are whole, run "
-                "the same command again with fewer processes"
-            )
-        waiting.append(shard)
+    making = Making(hands, shards)
+    while (made := making.next_made()) is not None:
+        keep(*made)
 
 
 def store(path: Path, content: Content) -> None:
@@ -218,6 +250,9 @@ class LocalProcesses(AbstractContextManager["LocalProcesses"]):
         with suppress(BrokenPipeError):
             worker.connection.send(shard)
 
+    def has_done(self) -> bool:
+        return bool(wait([worker.connection for worker in self._busy], timeout=0))
+
     def next_done(self) -> tuple[ShardKey, Content | Lost]:
         ready = wait([worker.connection for worker in self._busy])
         worker = next(worker for worker in self._busy if worker.connection in ready)
@@ -302,6 +337,10 @@ class RayCluster(AbstractContextManager["RayCluster"]):
     def give(self, shard: ShardKey) -> None:
         self._being_made[self._make.remote(self._made, shard)] = shard
 
+    def has_done(self) -> bool:
+        done, _ = self._ray.wait(list(self._being_made), num_returns=1, timeout=0)
+        return bool(done)
+
     def next_done(self) -> tuple[ShardKey, Content | Lost]:
         (done, *_), _ = self._ray.wait(list(self._being_made), num_returns=1)
         shard = self._being_made.pop(done)
@@ -318,6 +357,13 @@ class RayCluster(AbstractContextManager["RayCluster"]):
 
 
 # --- what the commands call -----------------------------------------------------------------
+
+
+def begin_hands(
+    make: MakeShard, processes: int, ray_address: str | None
+) -> LocalProcesses | RayCluster:
+    """So many processes of this machine, or where there is an address, a Ray cluster's."""
+    return LocalProcesses(make, processes) if ray_address is None else RayCluster(make, ray_address)
 
 
 def make_shards(
@@ -351,12 +397,7 @@ def make_shards(
     )
     if not missing:
         return
-    hands: LocalProcesses | RayCluster
-    if ray_address is None:
-        hands = LocalProcesses(make, min(processes, len(missing)))
-    else:
-        hands = RayCluster(make, ray_address)
-    with hands, bar:
+    with begin_hands(make, min(processes, len(missing)), ray_address) as hands, bar:
         task = bar.add_task("rendering", total=len(paths), completed=len(paths) - len(missing))
 
         def keep(shard: ShardKey, content: Content) -> None:

@@ -112,8 +112,8 @@ def _transpose(
 class SegmentBatches(keras.utils.PyDataset):  # type: ignore[misc]
     """Endless random crops of a folder's shards as (spectrum, targets) batches.
 
-    The folder is read anew after every epoch, so that it may grow while the training runs. A shard
-    that cannot be used is named and left out.
+    The folder is read anew after every epoch: shards may come and go while the training runs
+    (`training.stream`). One that cannot be used is named and left out.
     """
 
     def __init__(
@@ -145,6 +145,7 @@ class SegmentBatches(keras.utils.PyDataset):  # type: ignore[misc]
         self._read_new_shards()
 
     def _read_new_shards(self) -> None:
+        self.shards = {path: shard for path, shard in self.shards.items() if path.exists()}
         broken = {}
         for path in sorted(self.folder.glob("*.npz")):
             if path not in self.shards and path not in self.broken:

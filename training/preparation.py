@@ -2,7 +2,7 @@
 
 Segments are numbered and each depends on nothing but the pianos, the seed and its number, so any
 hands may share the work (`training.crew`), and a run that was stopped goes on with the shards it
-lacks. A training run may already be reading the folder while it fills.
+lacks. They may be rendered before a training begins, or while it runs (`training.stream`).
 """
 
 from __future__ import annotations

@@ -112,9 +112,8 @@ def record_run(run: Path, record: RunRecord) -> None:
         The run has begun with another training folder, with other instruments held out or with
         other weights, or nothing says with which.
     """
-    path = run / "run.json"
     if (run / "log.jsonl").exists() or any(run.glob("shards/*.npz")) or any(run.glob("judging/*")):
-        begun = _read(path)
+        begun = read_record(run)
         record = msgspec.structs.replace(record, start_from=record.start_from or begun.start_from)
         same = ("train_folder", "held_out", "start_from")
         if differing := differences(*({f: getattr(r, f) for f in same} for r in (begun, record))):
@@ -123,10 +122,20 @@ def record_run(run: Path, record: RunRecord) -> None:
                 "the same again, or train into another folder"
             )
     run.mkdir(parents=True, exist_ok=True)
-    write_whole(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+    write_whole(
+        run / "run.json", msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
+    )
 
 
-def _read(path: Path) -> RunRecord:
+def read_record(run: Path) -> RunRecord:
+    """What a run is made from.
+
+    Raises
+    ------
+    InputError
+        Nothing says so, or not as in this version.
+    """
+    path = run / "run.json"
     try:
         return msgspec.json.decode(path.read_bytes(), type=RunRecord)
     except OSError:
@@ -134,6 +143,6 @@ def _read(path: Path) -> RunRecord:
     except msgspec.DecodeError as error:
         reason = f"no {path.name} of this version ({error})"
     raise InputError(
-        f"{path.parent} has begun, but {reason} says what its sound was rendered from: train into "
-        f"another folder; with --start-from {path.parent} it begins with these weights"
+        f"{run} has begun, but {reason} says what its sound was rendered from: train into "
+        f"another folder; with --start-from {run} it begins with these weights"
     )

@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,9 +121,15 @@ class _Pacer(keras.callbacks.Callback):  # type: ignore[misc]
     """Sets the rate by the clock, keeps the running average, saves, and stops in time."""
 
     def __init__(
-        self, folder: Path, schedule: Schedule, progress: dict[str, Any], average: list[Any] | None
+        self,
+        folder: Path,
+        schedule: Schedule,
+        progress: dict[str, Any],
+        average: list[Any] | None,
+        refill: Callable[[float], None] | None,
     ) -> None:
         super().__init__()
+        self.refill = refill
         self.folder = folder
         self.schedule = schedule
         self.average = average
@@ -156,6 +163,8 @@ class _Pacer(keras.callbacks.Callback):  # type: ignore[misc]
         for kept, now in zip(self.average, weights, strict=True):
             kept *= keep
             kept += (1 - keep) * now
+        if self.refill is not None:
+            self.refill(self.spent_share)
         if self.spent_share >= 1:
             self.model.stop_training = True
 
@@ -213,12 +222,15 @@ def train(
     schedule: Schedule,
     start_from: Path | None = None,
     variation: Variation = USUAL_VARIATION,
+    refill: Callable[[float], None] | None = None,
 ) -> None:
     """Train into ``folder``: architecture.json, last.keras, average.npz, log.jsonl.
 
     A folder that holds an earlier, unfinished run is continued from its last finished epoch; where
     none was finished, the run begins anew. ``start_from`` is another run's folder, or a checkpoint,
-    whose averaged weights a new run begins with.
+    whose averaged weights a new run begins with. ``refill`` is given the share of the run that is
+    over, before the first step and after each: it may change what is in ``shards``, which are read
+    anew at each epoch.
 
     Raises
     ------
@@ -233,9 +245,11 @@ def train(
         if (folder / "log.jsonl").exists()
         else _begun(folder, architecture, schedule, start_from)
     )
-    pacer = _Pacer(folder, schedule, progress, average)
+    pacer = _Pacer(folder, schedule, progress, average, refill)
     if pacer.spent_share >= 1:
         return
+    if refill is not None:
+        refill(pacer.spent_share)
     batches = SegmentBatches(
         shards,
         architecture.features,
