@@ -467,10 +467,25 @@ STREAMS = """\
 
 
 def test_microphones_are_told_by_the_names_they_are_chosen_by(tmp_path):
-    assert microphones(tmp_path) == ()
+    there = tmp_path / "sys"
+    assert microphones(tmp_path, there) == ()
     (tmp_path / "cards").write_text(CARDS)
     (tmp_path / "pcm").write_text(STREAMS)
-    assert microphones(tmp_path) == ("Loopback", "USB PnP Sound Device")
+    assert microphones(tmp_path, there) == ("Loopback", "USB PnP Sound Device")
+
+
+def test_two_microphones_of_one_make_are_told_with_the_ports_they_are_plugged_into(tmp_path):
+    there = tmp_path / "sys"
+    there.mkdir()
+    lines = []
+    for card, port in ((1, "1-1.4"), (2, "1-1.2")):
+        lines.append(f" {card} [Device_{card}]: USB-Audio - USB Audio Device\n    of usb\n")
+        device = tmp_path / f"devices/usb1/1-1/{port}/{port}:1.0/sound/card{card}"
+        device.mkdir(parents=True)
+        (there / f"card{card}").symlink_to(device)
+    (tmp_path / "cards").write_text("".join(lines))
+    (tmp_path / "pcm").write_text("".join(f"0{c}-00: A : A : capture 1\n" for c in (1, 2)))
+    assert microphones(tmp_path, there) == ("USB Audio Device [1-1.4]", "USB Audio Device [1-1.2]")
 
 
 START = Start("parlour", "House")
@@ -489,6 +504,14 @@ def test_each_trouble_is_told_with_what_to_do():
     assert "USB, Jabra" in both and "system's first one" in both and 'mic = "USB"' in both
     assert told_with(microphones=("USB", "Jabra"), mic="jabra") == ""
     assert "'Rode' is not plugged in" in told_with(mic="Rode")
+    # PortAudio says more of it than the card's name
+    assert told_with(microphones=("USB", "Jabra"), mic="Jabra: USB Audio [1-1.2]") == ""
+    fits_two = told_with(microphones=("USB Yeti", "USB Audio", "Jabra"), mic="usb")
+    assert "2 microphones fit the name 'usb': USB Audio, USB Yeti" in fits_two
+    assert "listens to the first" in fits_two and 'mic = "USB Audio"' in fits_two
+    of_one_make = ("USB [1-1.4]", "USB [1-1.2]")
+    assert "2 microphones fit" in told_with(microphones=of_one_make, mic="USB")
+    assert told_with(microphones=of_one_make, mic="USB: Audio [1-1.2]") == ""
     assert "does not listen" in told_with(service="failed")
     assert "disk is full" in told_with(free_bytes=1 << 20)
     assert told_with(links=None) == ""
@@ -503,6 +526,18 @@ def test_the_card_s_status_is_for_people():
     lost = Facts(START, microphones=(), clock=Clock.UNSYNCED)
     assert "To be mended:\n  * no microphone" in status_text(lost, 1000.0)
     assert "clock is not set" in status_text(lost, 1000.0)
+
+
+def test_an_ear_that_has_lost_its_microphone_is_not_told_as_well(place):
+    lost = replace(WELL, mic="USB", service="active", says="USB: lost, 0 notes")
+    (told,) = notices(lost)
+    assert "no sound comes from its microphone" in told and "choose another" in told
+    text = status_text(lost, 1.8e9)
+    assert "All is well" not in text and "Listens: no, USB: lost" in text
+    assert notices(replace(lost, says="USB: running, 0 notes")) == ()
+    assert len(notices(replace(lost, microphones=()))) == 1, "what is the matter is told once"
+    (keyboard,) = notices(replace(lost, midi=True, says="Roland: lost, 12 notes"))
+    assert "keyboard it listens to is away" in keyboard
 
 
 def test_status_is_written_when_it_changed_and_what_is_wrong_is_told_by_the_ear(place, monkeypatch):

@@ -140,6 +140,51 @@ def test_a_microphone_that_is_not_there_is_an_error_that_lists_those_that_are() 
         opened(audio)
 
 
+TWO = ["USB Yeti: USB Audio (hw:2,0)", "sysdefault", "USB PnP: USB Audio (hw:1,0)"]
+
+
+@pytest.mark.parametrize("names", [TWO, TWO[::-1]])
+def test_of_two_microphones_that_a_name_fits_the_first_by_name_is_heard_and_told(
+    names: list[str],
+) -> None:
+    """Whichever woke up first: the piano listens, and to the same one at each start."""
+    audio = FakeAudio(names)
+    source = opened(audio, "usb")
+    assert source.microphone is not None and source.microphone.name == "USB PnP: USB Audio"
+    audio.streams[0].play(np.ones(160, np.float32))
+    items = source.items()
+    said = next(items)
+    assert isinstance(said, SourceEvent) and said.kind is SourceEventKind.ATTENTION
+    assert said.message == (
+        "2 microphones are named like 'usb': 'USB PnP: USB Audio', 'USB Yeti: USB Audio'; it "
+        'listens to the first of them by name. Choose one: mic = "USB PnP: USB Audio"'
+    )
+    assert next_block(items).start_sample == 0
+    assert opened(audio, "Yeti").doubt is None
+    assert opened(audio, "USB Yeti: USB Audio").doubt is None
+
+
+def test_the_other_microphone_is_heard_when_the_first_is_pulled_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(microphone_module, "FIRST_RETRY_S", 0.01)
+    audio = FakeAudio(TWO)
+    source = opened(audio, "usb")
+    items = source.items()
+    audio.streams[0].play(np.ones(160, np.float32))
+    assert isinstance(next(items), SourceEvent) and next_block(items)
+    audio.names = TWO[:2]
+    audio.streams[0].active = False
+    lost = next(items)
+    assert isinstance(lost, SourceEvent) and lost.kind is SourceEventKind.DEVICE_LOST
+    playing = threading.Thread(target=_play_when_open, args=(audio, 2))
+    playing.start()
+    back = next(items)
+    playing.join(5.0)
+    assert isinstance(back, SourceEvent) and back.kind is SourceEventKind.DEVICE_RECOVERED
+    assert "'USB Yeti: USB Audio' is here" in back.message
+
+
 def test_samples_that_are_no_numbers_are_silence() -> None:
     audio = FakeAudio(["Mic"])
     source = opened(audio)

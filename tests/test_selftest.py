@@ -467,6 +467,10 @@ def test_of_two_microphones_both_are_named_and_how_to_choose_is_said() -> None:
     )
     assert check.remedy is not None and 'mic = "NAME"' in check.remedy and "--mic" in check.remedy
     assert sound.check_choice(names[:2], "Yeti") is None
+    assert sound.check_choice(names[:2], names[0]) is None
+    check = sound.check_microphone("usb", open_audio=lambda: FakeAudio(names))
+    assert check.text == "2 are named like 'usb': 'Webcam: USB Audio', 'Yeti: USB Audio'"
+    assert check.remedy == sound.SETTLES
     assert sound.check_choice(names[:1], None) is None
 
 

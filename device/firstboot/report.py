@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,8 +28,9 @@ from device.firstboot.network import Link, links_now, try_wifi_again, wifi_troub
 from device.firstboot.takeover import settings_before
 from device.service.install import DASHBOARD_PORT, SERVICE, STATE
 from device.service.place import Place
+from edge.audio.devices import with_port
 from edge.errors import SostenutoError
-from edge.messages import Clock, EventKind, Severity
+from edge.messages import AudioState, Clock, EventKind, Severity
 from edge.publish.address import default_device_name
 from edge.publish.clock import clock_quality
 from edge.publish.health import ATTENTION
@@ -87,6 +89,13 @@ def notices(facts: Facts) -> tuple[str, ...]:
     told = list(facts.start.troubles)
     if not facts.midi:
         told += _about_microphones(facts.microphones, facts.mic)
+    if _lost(facts) and facts.midi:
+        told.append("the keyboard it listens to is away; plug it in, or switch it on")
+    elif _lost(facts) and len(told) == len(facts.start.troubles):
+        told.append(
+            "no sound comes from its microphone, which it looks for; plug it out and in again, or "
+            "choose another on the dashboard"
+        )
     if facts.service not in ("", "active", "activating", "reloading"):
         told.append(f"it does not listen: its service is {facts.service}; switch it off and on")
     if facts.links is not None and facts.start.ssid is not None:
@@ -95,7 +104,8 @@ def notices(facts: Facts) -> tuple[str, ...]:
     if facts.free_bytes < LEAST_FREE_BYTES:
         told.append(
             f"the disk is full ({facts.free_bytes >> 20} MiB free): it goes on listening, and what "
-            "is played may not be kept; erase what was played, or take a larger card"
+            "is played may not be kept; take a larger card, or write this one anew, without what "
+            "was played"
         )
     return tuple(told)
 
@@ -103,14 +113,34 @@ def notices(facts: Facts) -> tuple[str, ...]:
 def _about_microphones(found: tuple[str, ...], mic: str | None) -> list[str]:
     if not found:
         return ["no microphone is plugged in; it listens as soon as there is one"]
-    if mic is not None and not any(mic.lower() in name.lower() for name in found):
-        return [f"microphone {mic!r} is not plugged in; there is {', '.join(found)}"]
-    if mic is None and len(found) > 1:
+    if mic is not None:
+        like = sorted(name for name in found if _fits(mic, name))
+        if not like:
+            return [f"microphone {mic!r} is not plugged in; there is {', '.join(found)}"]
+        if len(like) > 1 and mic not in found:
+            return [
+                f"{len(like)} microphones fit the name {mic!r}: {', '.join(like)}; it listens to "
+                f'the first of them by name. Choose on the dashboard, or by mic = "{like[0]}" in '
+                f"{CARD_FILE}"
+            ]
+    elif len(found) > 1:
         return [
             f"{len(found)} microphones: {', '.join(found)}; it listens to the system's first one. "
             f'Choose on the dashboard, or by mic = "{found[0]}" in {CARD_FILE}'
         ]
     return []
+
+
+def _fits(mic: str, name: str) -> bool:
+    """Whether the settings' name means a microphone: they may say less of it, or more."""
+    wanted, _, port = mic.lower().partition(" [")
+    there, _, at = name.lower().partition(" [")
+    return (wanted in there or wanted.startswith(there)) and (not port or not at or port == at)
+
+
+def _lost(facts: Facts) -> bool:
+    """Whether the ear says that what it listens to is away (`edge.listen`, in its status)."""
+    return f": {AudioState.LOST.value}," in facts.says
 
 
 def status_text(facts: Facts, at_s: float) -> str:
@@ -139,6 +169,8 @@ def status_text(facts: Facts, at_s: float) -> str:
 
 def _listens(facts: Facts) -> str:
     word = "yes" if facts.service in ("", "active") else facts.service
+    if _lost(facts):
+        word = "no"
     return f"{word}, {facts.says}" if facts.says else word
 
 
@@ -199,7 +231,7 @@ def look(place: Place) -> Facts:
     return Facts(
         start=start,
         links=links,
-        microphones=microphones(place.at("/proc/asound")),
+        microphones=microphones(place.at("/proc/asound"), place.at("/sys/class/sound")),
         mic=settings.get("mic"),
         midi=settings.get("midi_in") is not None,
         service=service,
@@ -220,10 +252,12 @@ def tell(place: Place) -> tuple[str, ...]:
     return notices(facts)
 
 
-def microphones(asound: Path) -> tuple[str, ...]:
-    """What ALSA can record from, by the names that PortAudio gives, in the order of their cards.
+def microphones(asound: Path, cards_folder: Path) -> tuple[str, ...]:
+    """What ALSA can record from, by the names of the cards, in their order; of two of one name,
+    each with its port of USB.
 
-    Read from ``/proc/asound``: opening sound devices to look at them would disturb the ear.
+    Read from ``/proc/asound`` and ``/sys``: opening sound devices to look at them would disturb
+    the ear.
     """
     try:
         cards = (asound / "cards").read_text(errors="replace")
@@ -233,7 +267,12 @@ def microphones(asound: Path) -> tuple[str, ...]:
     names = dict(re.findall(r"^ *(\d+) \[[^]]*\]: .*? - (.+)$", cards, flags=re.MULTILINE))
     heard = re.findall(r"^(\d+)-\d+:.*: capture \d+", streams, flags=re.MULTILINE)
     numbers = dict.fromkeys(str(int(number)) for number in heard)
-    return tuple(names[number].strip() for number in numbers if number in names)
+    plain = {number: names[number].strip() for number in numbers if number in names}
+    alone = Counter(plain.values())
+    return tuple(
+        name if alone[name] == 1 else with_port(name, cards_folder / f"card{number}")
+        for number, name in plain.items()
+    )
 
 
 def _service() -> tuple[str, str]:

@@ -229,7 +229,7 @@ class AtMicrophone:
         """Keys struck, once a block; ends when the microphone is gone."""
         for item in self._source.items():
             if isinstance(item, SourceEvent):
-                self._losses += 1
+                self._losses += item.kind is not SourceEventKind.ATTENTION
                 self._lost += item.lost_samples
                 if item.kind is SourceEventKind.DEVICE_LOST:
                     return

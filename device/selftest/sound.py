@@ -108,17 +108,20 @@ def judge_sound(reading: SoundReading) -> Check:
 
 
 def check_choice(cards: list[str], wanted: str | None) -> Check | None:
-    """Two microphones and nobody who says which: a failure that names both; else None.
+    """Two microphones and nobody who says which of them: a failure that names both; else None.
 
     ``cards`` are the names of those that are hardware: PortAudio lists each of them under names
     of plugins too.
     """
-    if wanted is not None or len(cards) < 2:
+    like = [name for name in cards if (wanted or "").lower() in name.lower()]
+    if wanted in cards or len(like) < 2:
         return None
-    which = ", ".join(map(repr, cards))
-    return failed(
-        "microphone", f"there are {len(cards)} microphones and none is chosen: {which}", SETTLES
-    )
+    which = ", ".join(map(repr, like))
+    if wanted is None:
+        return failed(
+            "microphone", f"there are {len(like)} microphones and none is chosen: {which}", SETTLES
+        )
+    return failed("microphone", f"{len(like)} are named like {wanted!r}: {which}", SETTLES)
 
 
 def listen(
@@ -141,7 +144,7 @@ def listen(
     try:
         for item in source.items():
             if isinstance(item, SourceEvent):
-                losses += 1
+                losses += item.kind is not SourceEventKind.ATTENTION
                 lost += item.lost_samples
                 if item.kind is SourceEventKind.DEVICE_LOST:
                     break

@@ -3,7 +3,8 @@
 ALSA numbers its cards in the order in which they wake up, so "hw:1,0" is another microphone
 tomorrow. The name without the number stays; a device is chosen by it or by a part of it. Two of
 one make have one name: they are told apart by the port of USB that each is plugged into, and the
-name with the port means the same microphone also while the other is away.
+name with the port means the same microphone also while the other is away. A name that fits several
+means the first of them by name and port: a piano has to listen, and to the same one at each start.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,12 +130,42 @@ def list_microphones(audio: Any, cards: Path = _CARDS) -> list[Microphone]:
     ]
 
 
+def named_like(wanted: str, found: Sequence[Microphone]) -> list[Microphone]:
+    """Those whose name is ``wanted``, or else contains it, letter case aside; ordered by name.
+
+    Raises
+    ------
+    DeviceError
+        None does; the line lists what there is.
+    """
+    names = [(each.name, each.full_name) for each in found]
+    same = [each for each, both in zip(found, names, strict=True) if wanted in both]
+    like = [each for each in found if wanted.lower() in each.full_name.lower()]
+    if not same and not like:
+        there = ", ".join(repr(full) for _, full in names) or "none"
+        raise DeviceError(f"no microphone named {wanted!r}; there are: {there}")
+    return sorted(same or like, key=lambda each: each.name)
+
+
+def doubt(wanted: str, like: Sequence[Microphone]) -> str | None:
+    """What is to be said where a name fits several, of which the first is taken."""
+    if len(like) < 2:
+        return None
+    names = ", ".join(repr(each.name) for each in like)
+    return (
+        f"{len(like)} microphones are named like {wanted!r}: {names}; it listens to the first of "
+        f'them by name. Choose one: mic = "{like[0].name}"'
+    )
+
+
 def _with_port(name: str, known_as: str, cards: Path) -> str:
-    """``NAME [1-1.2]``: the port is the innermost folder that bears one in the card's own path."""
     card = _CARD_NUMBER.search(known_as)
-    if card is None:
-        return name
-    folders = (cards / f"card{card[1]}").resolve().parts
+    return name if card is None else with_port(name, cards / f"card{card[1]}")
+
+
+def with_port(name: str, card: Path) -> str:
+    """``NAME [1-1.2]``: the port is the innermost folder that bears one in the card's own path."""
+    folders = card.resolve().parts
     ports = [folder for folder in folders if _USB_PORT.fullmatch(folder)]
     return f"{name} [{ports[-1]}]" if ports else name
 

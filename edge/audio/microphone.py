@@ -22,11 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.audio.block import BLOCK_S, STREAM_RATE_HZ, Block, MidiBlock
-from edge.audio.devices import Microphone, list_microphones, load_pyaudio, make_room
+from edge.audio.devices import (
+    Microphone,
+    doubt,
+    list_microphones,
+    load_pyaudio,
+    make_room,
+    named_like,
+)
 from edge.audio.resample import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, ResampleStream, to_mono
 from edge.audio.source import SourceEvent, SourceEventKind
 from edge.errors import DeviceError
-from edge.midi import choose_by_name
 
 RING_BLOCKS = 200
 """Room between the callback and the reader: two seconds."""
@@ -140,7 +146,8 @@ class MicrophoneSource:
     Parameters
     ----------
     name : str or None
-        Its stable name or a part of it; None for the system's input.
+        Its stable name or a part of it, of several that it fits the first by name; None for the
+        system's input.
     open_audio : callable, optional
         Makes a ``pyaudio.PyAudio``; a test puts its own in.
     """
@@ -155,6 +162,9 @@ class MicrophoneSource:
         self.channels: int | None = None
         self.overflows = 0
         """Times that PortAudio lost sound before we saw it."""
+        self.doubt: str | None = None
+        """Which others the name fits as well, and what to do."""
+        self._told_doubt: str | None = None
         self._open_audio = open_audio or _open_pyaudio
         self._audio: Any = None
         self._stream: Any = None
@@ -187,7 +197,7 @@ class MicrophoneSource:
         Raises
         ------
         DeviceError
-            PyAudio is missing, or the microphone is not there, ambiguous, or taken.
+            PyAudio is missing, or the microphone is not there, or taken.
         """
         self._audio = self._open_audio()
         try:
@@ -212,7 +222,7 @@ class MicrophoneSource:
         closing.join(CLOSE_S)
 
     def items(self) -> Iterator[Block | MidiBlock | SourceEvent]:
-        """Blocks as they come; loss, recovery and overflow in their places."""
+        """Blocks as they come; loss, recovery, overflow and doubt in their places."""
         while not self._stopped.is_set():
             lost = f"microphone {self.name!r} gives no sound any more; looking for it"
             try:
@@ -221,6 +231,9 @@ class MicrophoneSource:
             except DeviceError as error:
                 lost = str(error)
             else:
+                if self.doubt not in (None, self._told_doubt):
+                    self._told_doubt = self.doubt
+                    yield SourceEvent(SourceEventKind.ATTENTION, str(self.doubt))
                 yield from self._listen_until_lost()
             if self._stopped.is_set():
                 return
@@ -238,9 +251,9 @@ class MicrophoneSource:
             )
         if self.wanted is None:
             return next((each for each in found if each.default), found[0])
-        same = [each for each in found if each.name == self.wanted]
-        names = [each.full_name for each in found]
-        return same[0] if same else found[choose_by_name(self.wanted, names, what="microphone")]
+        like = named_like(self.wanted, found)
+        self.doubt = doubt(self.wanted, like)
+        return like[0]
 
     def _start(self, microphone: Microphone) -> None:
         rate_hz = min(max(microphone.sample_rate_hz, LOWEST_RATE_HZ), HIGHEST_RATE_HZ)

@@ -21,11 +21,13 @@ class SourceEventKind(StrEnum):
     DEVICE_LOST = "device_lost"
     DEVICE_RECOVERED = "device_recovered"
     INPUT_ERROR = "input_error"
+    ATTENTION = "attention"
+    """It is heard, and somebody should look after something all the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceEvent:
-    """A fault, or the end of one.
+    """A fault, the end of one, or a doubt.
 
     Attributes
     ----------
