@@ -192,8 +192,8 @@ def rendered(tmp_path: Path) -> Path:
             {
                 "pitch_midi": note.pitch_midi,
                 "onset_s": note.onset_s,
-                "key_offset_s": note.offset_s,
-                "offset_s": 5.0,
+                "offset_s": note.offset_s,
+                "silence_s": 5.0,
                 "velocity": note.velocity,
             }
             for note in [a_note(50, -1.0, 0.2), *NOTES]

@@ -179,7 +179,7 @@ def test_a_note_that_began_before_the_segment_is_labelled_before_zero() -> None:
 
 
 def test_the_notes_of_a_segment_begin_in_it_and_end_with_their_keys() -> None:
-    labels = np.array([(60, -0.2, 1.0, 0.5, 70), (64, 0.1, 2.0, 0.6, 80)], NOTE_DTYPE)
+    labels = np.array([(60, -0.2, 0.5, 1.0, 70), (64, 0.1, 0.6, 2.0, 80)], NOTE_DTYPE)
     made = Segment(np.zeros(16_000, np.float32), labels, np.array([[0.0, 2.0]]), "", {})
     assert made.played == (NoteEvent(64, 0.1, 0.6, 80, 1.0),)
 
@@ -224,8 +224,8 @@ def test_segments_stay_within_full_scale_and_sorted(sources: Sources) -> None:
         assert np.max(np.abs(segment.samples)) <= 10 ** (-3 / 20) + 1e-6
         notes = segment.notes
         assert np.all(np.diff(notes["onset_s"]) >= 0)
-        assert np.all(notes["onset_s"] < notes["key_offset_s"])
-        assert np.all(notes["key_offset_s"] <= notes["offset_s"] + 1e-9)
+        assert np.all(notes["onset_s"] < notes["offset_s"])
+        assert np.all(notes["offset_s"] <= notes["silence_s"] + 1e-9)
         assert np.all((notes["pitch_midi"] >= 21) & (notes["pitch_midi"] <= 108))
         assert np.all((notes["velocity"] >= 1) & (notes["velocity"] <= 127))
 

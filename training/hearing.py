@@ -178,7 +178,7 @@ def _segment(audio: Path) -> Recording:
             NoteEvent(
                 note["pitch_midi"],
                 note["onset_s"],
-                min(note["key_offset_s"], labels["duration_s"]),
+                min(note["offset_s"], labels["duration_s"]),
                 note["velocity"],
                 1.0,
             )

@@ -26,9 +26,8 @@ def notes_of(segment: Segment) -> NDArray[np.void]:
     """A segment's labels as the targets are drawn from."""
     notes = np.zeros(len(segment.notes), NOTE_DTYPE)
     notes["pitch"] = segment.notes["pitch_midi"]
-    for field in ("velocity", "onset_s"):
+    for field in ("velocity", "onset_s", "offset_s", "silence_s"):
         notes[field] = segment.notes[field]
-    notes["offset_s"], notes["silence_s"] = segment.notes["key_offset_s"], segment.notes["offset_s"]
     return notes
 
 

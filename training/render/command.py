@@ -76,7 +76,7 @@ def segment_midi(segment: Segment) -> mido.MidiFile:
         down = mido.Message("note_on", note=key, velocity=velocity)
         timed.append((max(float(note["onset_s"]), 0.0), 2, down))
         up = mido.Message("note_off", note=key, velocity=0)
-        timed.append((max(float(note["key_offset_s"]), 0.0), 1, up))
+        timed.append((max(float(note["offset_s"]), 0.0), 1, up))
     for down_s, up_s in segment.pedal:
         for time_s, value in ((down_s, 127), (up_s, 0)):
             change = mido.Message("control_change", control=PEDAL_CONTROLLER, value=value)

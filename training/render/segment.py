@@ -38,11 +38,11 @@ NOTE_DTYPE = np.dtype(
         ("pitch_midi", "i2"),
         ("onset_s", "f8"),
         ("offset_s", "f8"),
-        ("key_offset_s", "f8"),
+        ("silence_s", "f8"),
         ("velocity", "i2"),
     ]
 )
-"""A label: ``offset_s`` is pedal-extended, ``key_offset_s`` is when the finger left."""
+"""A label: the key is let go at ``offset_s``, the pedal may carry its sound on to ``silence_s``."""
 
 LEAD_S = 4.0
 """A performance starts this long before its segment, so that notes already sound at 0."""
@@ -150,7 +150,7 @@ class Segment:
             NoteEvent(
                 int(note["pitch_midi"]),
                 float(note["onset_s"]),
-                float(note["key_offset_s"]),
+                float(note["offset_s"]),
                 int(note["velocity"]),
                 1.0,
             )
@@ -283,8 +283,8 @@ def labels_of(performance: Performance, duration_s: float) -> NDArray[np.void]:
     labels["pitch_midi"] = performance.notes["pitch_midi"][inside]
     labels["velocity"] = performance.notes["velocity"][inside]
     labels["onset_s"] = performance.notes["onset_s"][inside]
-    labels["key_offset_s"] = np.minimum(performance.notes["release_s"], end_s)[inside]
-    labels["offset_s"] = end_s[inside]
+    labels["offset_s"] = np.minimum(performance.notes["release_s"], end_s)[inside]
+    labels["silence_s"] = end_s[inside]
     return labels
 
 
