@@ -40,8 +40,8 @@ from device.service.software import (
     NothingElse,
     check_python,
     environment_of,
-    sha256,
 )
+from device.sums import sha256
 from edge.broker_setup import OWN_PAGE, BrokerPlan, set_up
 from edge.cli.dashboard import broker_for_dashboards
 from edge.errors import UsageError

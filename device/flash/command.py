@@ -40,13 +40,12 @@ from device.flash.image import CardImage, open_image
 from device.flash.personal import card_file, lay_in, read_from
 from device.flash.wishes import Row, Wishes, read_table
 from device.flash.writing import check_size, discard, opened, verify, write_card
+from device.service.install import DASHBOARD_PORT
 from edge.errors import DeviceError, UsageError
 
 NAME_MARK = "{name}"
 LOOK_S = 1.0
 """How often a reader is looked at for the next card."""
-
-DASHBOARD_PORT = 8480
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ empty; its first blocks are written as zeros, so that nothing that was there bef
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from device.image import blockmap
 from device.image.partitions import SECTOR_BYTES, Layout, tables
+from device.sums import sha256
 
 _AT_ONCE = 4 * 1024 * 1024
 _FORGOTTEN = 64 * 1024
@@ -69,8 +69,5 @@ def pack(image: Path, target: Path, report: Report) -> None:
 
 def sha256_sums(paths: list[Path]) -> tuple[str, dict[str, str]]:
     """A file for ``sha256sum --check``, and the sums by file name."""
-    sums = {}
-    for path in sorted(paths):
-        with path.open("rb") as stream:
-            sums[path.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    sums = {path.name: sha256(path) for path in sorted(paths)}
     return "".join(f"{chksum}  {name}\n" for name, chksum in sums.items()), sums

@@ -21,6 +21,7 @@ from urllib.parse import quote, unquote, urlsplit
 from device.image.lock import Package
 from device.image.programs import run
 from device.image.recipe import BESIDE_THE_ROOT, COMPONENTS, IN_THE_ROOT, Board
+from device.sums import sha256
 from edge.errors import InputError
 
 ARCHITECTURE = "arm64"
@@ -112,12 +113,6 @@ def resolve(
     return tuple(parse_uris(root, "root") + parse_uris(beside, "beside"))
 
 
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file, read a piece at a time."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def fetch(
     packages: Iterable[Package],
     cache: Path,
@@ -128,7 +123,7 @@ def fetch(
     cache.mkdir(parents=True, exist_ok=True)
     for package in packages:
         target = cache / package.file
-        if not (target.is_file() and sha256_of(target) == package.sha256):
+        if not (target.is_file() and sha256(target) == package.sha256):
             _download(package, target, mirrors)
         done(package)
 

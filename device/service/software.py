@@ -7,7 +7,6 @@ packages of Debian's own Python: PyAudio and rtmidi come from there.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from device.service.place import Link, Place, SetupError
+from device.sums import sha256
 from edge.errors import UsageError
 
 SOFTWARE = "/opt/sostenuto/software"
@@ -189,12 +189,6 @@ def mark_of(environment: Path) -> str | None:
         return (environment / MARK).read_text(encoding="ascii").strip()
     except OSError:
         return None
-
-
-def sha256(path: Path) -> str:
-    """Of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def clone() -> Path | None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from device.update.bundle import PARCELS, BadBundleError, Bundle, Kind, read_bundle, sha256
+from device.sums import sha256
+from device.update.bundle import PARCELS, BadBundleError, Bundle, Kind, read_bundle
 from device.update.durable import disk_says, remove
 from device.update.failed import remember
 from device.update.fetch import Told, copied, fetched, is_url

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import msgspec
 
+from device.sums import sha256
 from edge.errors import InputError, UsageError
 from edge.resources import CATALOGUE, MODELS, NEEDS_FILE, version_numbers
 
@@ -447,9 +448,3 @@ def last_words(ran: subprocess.CompletedProcess[str]) -> str:
     """The last line that a program said before it failed."""
     lines = [line.strip() for line in ran.stderr.splitlines() if line.strip()]
     return lines[-1] if lines else f"exit code {ran.returncode}"
-
-
-def sha256(path: Path) -> str:
-    """Of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from device.update.bundle import Bundle, Kind, sha256
+from device.sums import sha256
+from device.update.bundle import Bundle, Kind
 from device.update.durable import write_whole
 from device.update.place import Place
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from device.sums import sha256
 from device.update.bundle import (
     CONTENT_FILE,
     BadBundleError,
     Bundle,
     Kind,
     fault_in,
-    sha256,
     unpack,
 )
 from device.update.durable import (

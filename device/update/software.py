@@ -17,6 +17,7 @@ import shutil
 from pathlib import Path
 
 from device.service.software import MARK, mark_of
+from device.sums import sha256
 from device.update.bundle import (
     KEYRING_FILE,
     BadBundleError,
@@ -25,7 +26,6 @@ from device.update.bundle import (
     check_room,
     last_words,
     run_program,
-    sha256,
     unpack,
 )
 from device.update.durable import (

@@ -12,8 +12,9 @@ from contextlib import suppress
 
 import msgspec
 
+from device.sums import sha256
 from device.update import grub_boot
-from device.update.bundle import Bundle, Kind, last_words, rauc, sha256
+from device.update.bundle import Bundle, Kind, last_words, rauc
 from device.update.durable import remove
 from device.update.outcome import (
     MOST_STARTS,
