@@ -38,7 +38,7 @@ app.command(short_help="Install on this machine, or into a root file system.")(i
 app.command(short_help="Take away what `install` brought.")(uninstall)
 app.add_typer(image, name="image", short_help="Make a card image.")
 app.command(short_help="Write a card: image, name, networks.")(flash)
-app.command(short_help="At every start: what the card says, keys, status.txt.")(firstboot)
+app.command(hidden=True)(firstboot)  # called by the card's own units, at every start
 app.command(short_help="Look whether everything works.")(selftest)
 app.command(short_help="Which model this board can carry.")(bench)
 app.add_typer(update, name="update")

@@ -344,6 +344,18 @@ def test_without_the_right_to_change_the_system_one_line_says_so(
     assert "as root" in str(run.exception)
 
 
+def test_what_only_units_call_is_not_offered_to_people() -> None:
+    for words, theirs, ours in (
+        ((), "flash", "firstboot"),
+        (("update",), "rollback", "settle"),
+        (("update",), "apply", "stick"),
+    ):
+        said = CliRunner().invoke(app, [*words, "--help"]).output
+        listed = {line.split()[0] for line in said.splitlines() if line.startswith("  ")}
+        assert theirs in listed and ours not in listed
+        assert CliRunner().invoke(app, [*words, ours, "--help"]).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "default"),
     [

@@ -53,7 +53,7 @@ def rollback(
     raise typer.Exit(run_rollback(None if kind is None else known_kind(kind), json=json))
 
 
-@update.command(short_help="At a start: judge what is on trial.")
+@update.command(hidden=True)  # called by sostenuto-settle.service
 def settle(json: Json = False) -> None:
     """Put in force what is on trial if the service is ready and hears, or go back."""
     from device.update.command import run_settle
@@ -61,7 +61,7 @@ def settle(json: Json = False) -> None:
     raise typer.Exit(run_settle(json=json))
 
 
-@update.command(short_help="Apply what fits of a USB stick.")
+@update.command(hidden=True)  # called by sostenuto-stick@.service
 def stick(
     device: Annotated[Path, typer.Argument(metavar="DEVICE", help="Its partition, as /dev/sda1.")],
     json: Json = False,
