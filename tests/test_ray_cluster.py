@@ -23,6 +23,7 @@ from training.preparation import prepare_shard
 from training.render.command import RenderPlan, render_command, render_shard
 from training.render.modelled import modelled_piano
 from training.render.segment import Conditions, load_sources, make_sources
+from training.stream import ShardStream
 
 ray = pytest.importorskip("ray", reason="rendering on several machines needs the extra `ray`")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -78,6 +79,15 @@ def test_an_error_on_a_node_is_raised_here(tmp_path: Path, cluster: Any) -> None
 
     with pytest.raises(InputError, match="no piano for shard 5"):
         make_shards(fail, {5: tmp_path / "5"}, 1, cluster.address, Console(file=io.StringIO()))
+
+
+def test_a_cluster_renders_while_a_model_trains(tmp_path: Path, cluster: Any) -> None:
+    paths: dict[ShardKey, Path] = {n: tmp_path / f"{n}.npz" for n in range(6)}
+    with RayCluster(lambda shard: str(shard).encode(), cluster.address) as hands:
+        stream = ShardStream(hands, paths, 2, Console(file=io.StringIO()))
+        for share, window in ((0.0, [0, 1]), (0.5, [2, 3]), (1.0, [4, 5])):
+            stream.move(share)
+            assert written(tmp_path) == {f"{n}.npz": str(n).encode() for n in window}
 
 
 def test_nobody_at_an_address_is_told_at_once() -> None:
