@@ -6,13 +6,13 @@ of its software that keeps it from proving itself. They are packed and signed as
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import subprocess
 from pathlib import Path
 
 from device.image.boards import COMPATIBLE
+from device.sums import sha256
 from device.update.bundle import SYSTEM_IMAGES, Kind, Packing, pack
 from edge.resources import shipped_dir, software_version
 
@@ -116,11 +116,6 @@ class Maker:
             bare = ("-noI", "-noD", "-noF", "-noX", "-all-root")
             _quietly("mksquashfs", self.tray, disk, *bare, *SAYS_NOTHING)
         return disk
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def versions() -> tuple[str, str]:
