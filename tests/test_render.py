@@ -36,6 +36,7 @@ from training.render.segment import (
     Conditions,
     Segment,
     Sources,
+    draw_performance,
     labels_of,
     make_sources,
     render_segment,
@@ -271,6 +272,16 @@ def test_one_kind_of_playing_can_be_asked_for(sources: Sources) -> None:
     # No scores were loaded.
     with pytest.raises(UsageError, match=r"'score'.*chords"):
         command.conditions_of(True, "score", sources)
+
+
+def test_pieces_can_be_asked_for_in_octaves(sources: Sources) -> None:
+    onset_s = np.arange(40) * 0.25
+    score = playing.played(np.tile([48, 72], 20), onset_s, onset_s + 0.2, np.full(40, 64))
+    piece = playing.Performance(score, NO_PEDAL)
+    library = replace(sources, scores=playing.piece_library([piece]))
+    doubled = command.conditions_of(True, "score", library, octaves=1.0)
+    kinds = {draw_performance(segment_rng(8, n), library, doubled, 4.0)[0] for n in range(5)}
+    assert kinds == {"score in octaves"}
 
 
 def test_an_unknown_instrument_cannot_be_held_out(pianos_folder: Path) -> None:

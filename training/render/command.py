@@ -149,15 +149,17 @@ def all_but(instrument: str, train: Path, presets: Sequence[SoundfontPreset] = (
     return sorted(there - {instrument})
 
 
-def conditions_of(clean: bool, playing: str | None, sources: Sources) -> Conditions:
-    """The usual conditions, or only dry sound, or only one kind of playing, or both.
+def conditions_of(
+    clean: bool, playing: str | None, sources: Sources, octaves: float = 0.0
+) -> Conditions:
+    """The usual conditions, or only dry sound, or only one kind of playing; some in octaves.
 
     Raises
     ------
     UsageError
         There is no such kind of playing, or no pieces for it in the training folder.
     """
-    conditions = Conditions(clean=1.0) if clean else Conditions()
+    conditions = replace(Conditions(clean=1.0) if clean else Conditions(), octaves=octaves)
     if playing is None:
         return conditions
     silent = {"pop": sources.performances is None, "score": sources.scores is None}
@@ -191,6 +193,9 @@ def render_command(
         list[str] | None, typer.Option(help="FONT.sf2[:PROGRAM] as one more piano; repeatable.")
     ] = None,
     modelled: Annotated[int, typer.Option(help="Number of modelled pianos to add.")] = 0,
+    octaves: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of pieces with a hand doubled in octaves.")
+    ] = 0.0,
     clean: Annotated[
         bool, typer.Option(help="Dry and without noise, as it leaves the piano.")
     ] = False,
@@ -215,7 +220,7 @@ def render_command(
     sources = load_sources(train, cache, held_out, presets, modelled)
     report_skipped(sources.skipped, console)
     segments = max(1, round(hours * 3600.0 / duration_s))
-    conditions = conditions_of(clean, playing, sources)
+    conditions = conditions_of(clean, playing, sources, octaves)
     plan = RenderPlan(out, seed, segments, duration_s, conditions)
     make_shards(partial(render_shard, plan, sources), plan.paths(), processes, ray, console)
     console.print(f"{segments} segments, {segments * duration_s / 3600.0:.2f} h, in {out}")

@@ -254,8 +254,9 @@ def draw_performance(
         play, library = pieces[name]
         assert library is not None
         performed = play(rng, library, length_s)
-        doubled = conditions.octaves and rng.random() < conditions.octaves
-        return name, playing.in_octaves(rng, performed) if doubled else performed
+        if conditions.octaves and rng.random() < conditions.octaves:
+            return f"{name} in octaves", playing.in_octaves(rng, performed)
+        return name, performed
     invented = {
         "chords": playing.chords,
         "scales": playing.scales,
