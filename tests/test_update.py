@@ -6,6 +6,7 @@ of answers, and where the ear itself is not what a test is about, its self-test.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import lzma
 import os
@@ -15,14 +16,17 @@ import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from device import app as device_app
 from device.image.assemble import put_together
 from device.image.partitions import Sizes, lay_out
 from device.soak import update_cuts
@@ -35,7 +39,9 @@ from device.soak.update_bench import (
     lay_software,
     wheels_of,
 )
+from device.update import bundle as bundle_module
 from device.update import grub_boot, system
+from device.update import software as software_module
 from device.update.apply import apply, roll_back, settle
 from device.update.boot_files import grubenv, system_conf
 from device.update.bundle import Bundle, Kind, read_bundle, unpack
@@ -103,6 +109,17 @@ def whole(device: Place) -> dict[str, bytes | str]:
     """All that lies on a device, with what it was told and remembers."""
     kept = {str(p): p.read_bytes() for p in device.parcels.glob("*.json")}
     return everything(device) | kept
+
+
+@contextmanager
+def untouched(device: Place) -> Iterator[None]:
+    """The piano listens on meanwhile: nobody stops its ear, and what it hears with is the same."""
+    service = device.service
+    assert isinstance(service, Service)
+    before = everything(device), service.restarts, list(service.reboots)
+    yield
+    assert (everything(device), service.restarts, service.reboots) == before
+    assert trial_of(device) is None
 
 
 # -- keys ------------------------------------------------------------------------------------
@@ -250,6 +267,59 @@ def test_an_older_version_needs_consent(models: Bundle, later: Bundle, device: P
     assert device.version_of(Kind.MODELS) == LATER
     assert apply(str(models.path), device, allow_downgrade=True).result is Result.COMMITTED
     assert device.version_of(Kind.MODELS) == NEXT
+
+
+@pytest.fixture(scope="module")
+def newest(maker: Maker) -> Bundle:
+    return maker.pack(Kind.MODELS, f"{OURS}.3", shipped_dir(), name="newest.sostenuto")
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("unsigned", "not signed"),
+        ("signed by another key", "signed by a key that this device does not believe"),
+        ("cut short", "cut short"),
+        ("damaged", "cannot be unpacked"),
+        ("for another board", "made for sostenuto-organ"),
+        ("older", "older than"),
+        ("for newer software", "needs software 99.0"),
+        ("too large", "bytes of room"),
+    ],
+)
+def test_whatever_is_refused_the_piano_listens_on_with_what_it_had(
+    models: Bundle,
+    later: Bundle,
+    newest: Bundle,
+    maker: Maker,
+    device: Place,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    why: str,
+) -> None:
+    apply(str(later.path), device)
+    version = newest.version
+    if what == "signed by another key":
+        path = Maker(tmp_path / "stranger").pack(Kind.MODELS, version, shipped_dir()).path
+    elif what == "for another board":
+        path = maker.pack(Kind.MODELS, version, shipped_dir(), board="sostenuto-organ", name=what)
+        path = path.path
+    elif what == "for newer software":
+        path = maker.pack(Kind.MODELS, "99.0.1", shipped_dir(), needs="99.0", name=what).path
+    elif what == "older":
+        path = models.path
+    elif what == "too large":
+        path = newest.path
+        monkeypatch.setattr(Place, "free_bytes", lambda *_: newest.label.unpacked_bytes)
+    else:
+        change = {"cut short": "cut in the files", "damaged": "signed, then changed"}
+        path = changed(newest, tmp_path, "odd.sostenuto", change.get(what, what))
+    with untouched(device), pytest.raises(InputError, match=why):
+        apply(str(path), device)
+    parcel = device.parcels / "models" / LATER
+    for file in shipped_dir().glob("*.tflite"):
+        assert (parcel / file.name).read_bytes() == file.read_bytes()
 
 
 def test_models_for_newer_software_are_refused(maker: Maker, device: Place) -> None:
@@ -996,7 +1066,10 @@ def test_a_system_larger_than_its_slot_is_refused(
 ) -> None:
     device = card(tmp_path, maker, service, BOARDS[0])
     bundle = whole_system(maker, tmp_path, "1.1", BOARDS[0], size=16385)
-    with pytest.raises(InputError, match="its rootfs has 16,385 bytes, the slot 16,384"):
+    with (
+        untouched(device),
+        pytest.raises(InputError, match="its rootfs has 16,385 bytes, the slot 16,384"),
+    ):
         apply(str(bundle.path), device)
     assert words(asked) == []
 
@@ -1005,9 +1078,10 @@ def test_a_system_that_is_older_or_for_another_board_is_refused(
     maker: Maker, tmp_path: Path, service: Service, asked: Path
 ) -> None:
     device = card(tmp_path, maker, service, BOARDS[0])
-    with pytest.raises(InputError, match=r"system 0\.9, older than 1\.0"):
+    with untouched(device), pytest.raises(InputError, match=r"system 0\.9, older than 1\.0"):
         apply(str(whole_system(maker, tmp_path, "0.9", BOARDS[0]).path), device)
-    with pytest.raises(InputError, match=f"made for {BOARDS[1]}; this device is {BOARDS[0]}"):
+    other = f"made for {BOARDS[1]}; this device is {BOARDS[0]}"
+    with untouched(device), pytest.raises(InputError, match=other):
         apply(str(whole_system(maker, tmp_path, "1.1", BOARDS[1]).path), device)
     assert words(asked) == []
 
@@ -1044,6 +1118,163 @@ def test_of_twenty_cuts_each_leaves_the_old_or_the_new_whole(tmp_path: Path) -> 
     assert figures.power_losses >= 10
     assert figures.found_old > 0
     assert figures.found_new > 0
+
+
+# -- a full disk -----------------------------------------------------------------------------
+
+
+class Full:
+    """A disk that takes so many writes more, of whichever kind, and then none.
+
+    Renames in place and removals need no room and go on.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+        self.room = room
+        for owner, name in (
+            (Path, "write_bytes"),
+            (Path, "symlink_to"),
+            (Path, "mkdir"),
+            (Path, "rename"),
+            (shutil, "copyfile"),
+        ):
+            monkeypatch.setattr(owner, name, self._limited(getattr(owner, name)))
+        monkeypatch.setattr(bundle_module, "run_program", self._program(bundle_module.run_program))
+
+    def takes(self) -> bool:
+        self.room -= 1
+        return self.room >= 0
+
+    def _limited(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        def written(*words: Any, **options: Any) -> Any:
+            made_before = write.__name__ == "mkdir" and words[0].is_dir()
+            if not made_before and not self.takes():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(words[0]))
+            return write(*words, **options)
+
+        return written
+
+    def _program(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        def ran(words: Sequence[str], timeout_s: float | None = None) -> Any:
+            if "extract" in words and not self.takes():
+                said = "Write on output file failed because No space left on device\nexit code 1"
+                return subprocess.CompletedProcess(words, 1, "", said)
+            return run(words, timeout_s)
+
+        return ran
+
+
+def applied_in(room: int, bundle: Bundle, device: Place) -> tuple[Full, str]:
+    """Apply a bundle where there is room for so many writes; the result, or the error."""
+    with pytest.MonkeyPatch.context() as patched:
+        full = Full(patched, room)
+        try:
+            return full, apply(str(bundle.path), device).result
+        except DeviceError as error:
+            return full, f"error: {error}"
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_disk_that_is_full_at_any_write_of_new_models_leaves_the_old_ones(
+    models: Bundle, later: Bundle, device: Place, service: Service, ready: bool
+) -> None:
+    apply(str(models.path), device)
+    before, room, ended = everything(device), 0, []
+    while True:
+        service.answers, service.restarts = ([] if ready else [False]), 0
+        full, how = applied_in(room, later, device)
+        if how.startswith("error"):
+            assert "the disk is full" in how and "make room" in how
+            assert "what was in force stays in force" in how
+            assert everything(device) == before and service.restarts == 0
+        ended.append(how.partition(":")[0])
+        assert device.version_of(Kind.MODELS) == (LATER if ended[-1] == "committed" else NEXT)
+        if ended[-1] == "committed" or full.room >= 0:
+            break
+        room += 1
+    assert ended.count("error") >= 5
+    assert not (device.parcels / ".fetched").exists()
+    assert all_failed(device) == () or not ready, "a full disk is not the bundle's fault"
+    service.answers = []
+    assert apply(str(later.path), device).good, "with room again it is taken"
+    assert device.version_of(Kind.MODELS) == LATER
+
+
+def test_a_disk_that_is_full_at_any_write_of_new_software_leaves_the_old(
+    maker: Maker, tmp_path: Path, debian: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def laid(folder: Path, _wheel: Path, place: Place) -> None:
+        lay_software(place, folder.name)
+        (folder / "weight").write_bytes(b"1")
+
+    monkeypatch.setattr(software_module, "_make_environment", laid)
+    bundle = software(maker, tmp_path, debian, "1.1")
+    ended: list[str] = []
+    room = 0
+    while True:
+        full, how = applied_in(room, bundle, debian)
+        assert not how.startswith("error") or "the disk is full" in how
+        ended.append(how.partition(":")[0])
+        assert trial_of(debian) is None
+        if ended[-1] == "committed":
+            break
+        assert full.room < 0
+        assert pointed_at(debian.software / "current") == "1.0", (room, ended)
+        assert not (debian.software / ".bundle").exists()
+        room += 1
+    assert {"error", "rolled_back", "committed"} == set(ended)
+    assert pointed_at(debian.software / "settled") == "1.1"
+    assert all_failed(debian) == ()
+
+
+def test_pip_that_finds_no_room_is_no_fault_of_the_bundles(
+    debian: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
+    monkeypatch.setattr(
+        software_module,
+        "run_program",
+        lambda words: subprocess.CompletedProcess(words, 1, "", said),
+    )
+    with pytest.raises(OSError, match="No space left"):
+        software_module._make_environment(debian.software / "2.0", Path("a.whl"), debian)
+    assert not (debian.software / "2.0").exists()
+
+
+def test_a_disk_that_is_full_at_any_write_of_a_new_system_leaves_the_old(
+    maker: Maker, tmp_path: Path, service: Service, asked: Path
+) -> None:
+    device = card(tmp_path, maker, service, BOARDS[1])
+    bundle = whole_system(maker, tmp_path, "1.1", BOARDS[1])
+    room = 0
+    while (how := applied_in(room, bundle, device)[1]) != "on_trial":
+        assert "the disk is full" in how
+        assert trial_of(device) is None and service.reboots == []
+        assert not any("mark-active" in line for line in words(asked))
+        room += 1
+    assert room > 0 and service.reboots == [True]
+    # It runs now from B, and the disk is full: it cannot be judged, and the firmware goes back.
+    device.kernel_arguments.write_text("rauc.slot=B\n")
+    with pytest.MonkeyPatch.context() as patched:
+        Full(patched, 0)
+        with pytest.raises(DeviceError, match="the disk is full"):
+            settle(device)
+        outcome = start_from("A", device)
+    assert outcome is not None and outcome.result is Result.ROLLED_BACK
+    assert trial_of(device) is None and device.version_of(Kind.SYSTEM) == "1.0"
+
+
+def test_a_full_disk_is_one_line_whatever_command_meets_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/x")
+
+    monkeypatch.setattr(device_app, "app", full)
+    with pytest.raises(SystemExit) as ended:
+        device_app.main()
+    assert ended.value.code == DeviceError.exit_code
+    assert capsys.readouterr().err == "/data/x: the disk is full; make room, or use a larger one\n"
 
 
 # -- of a card's image -----------------------------------------------------------------------
