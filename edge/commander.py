@@ -47,6 +47,7 @@ from edge.messages import (
     encode,
 )
 from edge.publish.commands import Asked, CommandDesk, RefusedError, legible, read_command
+from edge.publish.health import LEAST_FREE_BYTES
 from edge.publish.history import answer_history
 
 log = logging.getLogger(__name__)
@@ -63,9 +64,6 @@ ROOM_BYTES = 1024
 LOG_LINES = 100
 LOG_CHARACTERS = 300
 """What is kept of the log for `diagnostics`: under 32 kB whatever happens."""
-
-LEAST_FREE_BYTES = 100 * 1024 * 1024
-"""With less than this the self-test calls a disk full: a day's record and a log still fit."""
 
 HOTTEST_C = 80.0
 """A Raspberry Pi begins to slow itself down here (its documentation, "frequency management")."""

@@ -21,16 +21,25 @@ from typer.testing import CliRunner
 
 from device.app import app
 from device.firstboot import boot as boot_module
-from device.firstboot import keeping, report
+from device.firstboot import keeping, network, report
 from device.firstboot.boot import Start, first_boot
 from device.firstboot.card import card_text, host_name, read_card, without_secrets, wpa_psk
 from device.firstboot.keeping import Kept, replace_on_card
-from device.firstboot.network import CABLE, Link, read_links, wifi_profile, wifi_trouble
+from device.firstboot.network import (
+    CABLE,
+    Link,
+    read_links,
+    try_wifi_again,
+    wifi_profile,
+    wifi_trouble,
+)
 from device.firstboot.radio import CONTROL, GENERIC, ask_for, family
 from device.firstboot.report import Facts, look, microphones, notices, status_text, tell
 from device.firstboot.steps import firstboot_steps
 from device.flash.wishes import Wishes
+from device.selftest import machine
 from device.service.place import Place, apply
+from edge import commander
 from edge.broker_setup import OWN_PAGE
 from edge.dashboard.login import PASSWORD_FILE, Doorkeeper
 from edge.errors import UsageError
@@ -173,6 +182,39 @@ def test_certificates_beside_the_card_s_file_come_along(place):
     )
     assert first_boot(place, BOARD).troubles == ()
     assert place.at(settings(place).broker_ca).read_text() == "certificate"
+
+
+def test_a_wifi_that_was_given_up_is_tried_again_for_as_long_as_it_does_not_carry(
+    place, tmp_path, monkeypatch
+):
+    put_card(place)
+    first_boot(place, BOARD)
+    said = tmp_path / "said"
+    nmcli = tmp_path / "nmcli"
+    nmcli.write_text(f'#!/bin/sh\necho "$@" >>{said}\n')
+    nmcli.chmod(0o755)
+    run = subprocess.run
+    monkeypatch.setattr(
+        network.subprocess, "run", lambda words, **how: run([nmcli, *words[1:]], **how)
+    )
+    try_wifi_again()
+    assert said.read_text() == f"--wait 0 connection up {network.WIFI_NAME}\n"
+
+    refused, carries = (Link("wlan0", "wifi", state, 7) for state in (120, 100))
+    tried: list[str] = []
+    monkeypatch.setattr(report, "try_wifi_again", lambda: tried.append("again"))
+    monkeypatch.setattr(report, "_service", lambda: ("active", ""))
+    monkeypatch.setattr(Place, "live", True)
+    for links, times in (((carries,), 0), ((refused,), 1), ((refused,), 2), (None, 2), ((), 2)):
+        monkeypatch.setattr(report, "links_now", lambda links=links: links)
+        look(place)
+        assert len(tried) == times, "told by systemd's timer, every two minutes"
+
+
+def test_a_disk_is_full_for_the_status_and_for_the_self_test_at_the_same_point():
+    assert report.LEAST_FREE_BYTES is commander.LEAST_FREE_BYTES is machine.LEAST_FREE_BYTES
+    assert told_with(free_bytes=report.LEAST_FREE_BYTES) == ""
+    assert "disk is full" in told_with(free_bytes=report.LEAST_FREE_BYTES - 1)
 
 
 # -- cuts of power ---------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import csv
 import json
 import lzma
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,12 +27,14 @@ from device.flash.command import FlashOptions, Written, ask_wishes
 from device.flash.disks import Disk, cards, check_disk, find_disk, read_lsblk, system_numbers
 from device.flash.image import open_image
 from device.flash.personal import read_from
+from device.flash.wishes import COLUMNS as TABLE_COLUMNS
 from device.flash.wishes import Row, Wishes, read_table
 from device.flash.writing import opened, verify, write_card
 from edge.dashboard.login import is_kept_text
 from edge.errors import DeviceError, InputError, UsageError
 from tests.cards import CARD_MEBIBYTES, FAT_MEBIBYTES, MEBIBYTE, make_bmap, make_image
 from tests.cards import needs_card_tools as needs
+from tests.certificates import Authority
 
 HEAD_BYTES = (1 + FAT_MEBIBYTES) * MEBIBYTE
 
@@ -359,6 +362,28 @@ def test_wishes_are_asked_until_they_are_allowed(monkeypatch, capsys):
     assert "parlour!" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("answer", "security"), [("y", "open"), ("", None)])
+def test_an_empty_password_leaves_the_wifi_out_unless_it_is_said_to_be_open(
+    monkeypatch, answer, security
+):
+    answers = iter(["parlour", "House", "", answer, *(["DE"] if answer else []), "", "", ""])
+    console = Console(quiet=True)
+    monkeypatch.setattr(console, "input", lambda _: next(answers))
+    wishes = ask_wishes(console, lambda _: next(answers))
+    assert (wishes.ssid, wishes.security) == (("House", "open") if security else (None, None))
+    assert wishes.country == ("DE" if security else None)
+    assert next(answers, None) is None
+
+
+def test_a_broker_with_tls_is_asked_for_its_authority(monkeypatch, tmp_path):
+    ca = Authority(tmp_path).certificate
+    answers = iter(["", "", "mqtts://house", "none.crt", str(ca), "", ""])
+    console = Console(quiet=True)
+    monkeypatch.setattr(console, "input", lambda _: next(answers))
+    wishes = ask_wishes(console, lambda _: next(answers))
+    assert wishes == Wishes(broker="mqtts://house", broker_ca=str(ca))
+
+
 # -- batches ---------------------------------------------------------------------------------
 
 PIANOS = """\
@@ -452,6 +477,63 @@ def test_a_batch_that_was_cut_goes_on_and_writes_no_card_twice(image, pianos, tm
     assert not any(secret in record for secret in ("first", "second", "long enough"))
     flash(packed, named, "--batch", pianos, "--yes", "--again", "parlour")
     assert (tmp_path / "parlour.img").stat().st_mtime_ns > first
+
+
+def test_a_batch_asks_before_it_destroys_a_file(image, pianos, tmp_path, monkeypatch):
+    hall = tmp_path / "hall.img"
+    hall.write_bytes(b"the only copy of something")
+    named = f"{tmp_path}/{{name}}.img"
+    _, told = flash(image, named, "--batch", pianos, fails=UsageError.exit_code)
+    assert f"1 files are there already ({hall}): add --yes if they may be lost" in told
+    assert not (tmp_path / "parlour.img").exists(), "nothing is written before the answer"
+
+    asked: list[str] = []
+    console = Console(quiet=True)
+    monkeypatch.setattr(command.sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(console, "print", lambda *words: asked.extend(map(str, words)))
+    monkeypatch.setattr(console, "input", lambda words: asked.append(words) or "n")
+    options = FlashOptions(image=image, target=named, batch=pianos)
+    with pytest.raises(UsageError, match="nothing was written"):
+        command.run(options, console)
+    assert str(hall) in asked and len([a for a in asked if a.endswith("(y/N) ")]) == 1
+    assert hall.read_bytes() == b"the only copy of something"
+
+
+def test_an_authority_s_certificate_comes_along_with_each_card(image, tmp_path):
+    ca = Authority(tmp_path).certificate
+    (tmp_path / "pianos.csv").write_text(
+        f"name,broker,broker_ca\nparlour,mqtts://house.local,{ca.name}\nhall,,\n"
+    )
+    flash(image, f"{tmp_path}/{{name}}.img", "--batch", tmp_path / "pianos.csv")
+    card = tmp_path / "parlour.img"
+    named = settings_on(card)["broker_ca"]
+    assert read_from(card, open_image(card).layout, str(named)) == ca.read_bytes()
+    assert settings_on(tmp_path / "hall.img") == {"device": "hall"}
+    one = tmp_path / "one.img"
+    flash(image, one, "--yes", "--broker", "wss://house.local", "--broker-ca", ca)
+    assert read_from(one, open_image(one).layout, str(settings_on(one)["broker_ca"]))
+
+
+def test_a_certificate_that_cannot_be_used_is_told_before_any_card_is_written(tmp_path):
+    ca = Authority(tmp_path).certificate
+    key = ca.with_suffix(".key")
+    (tmp_path / "no.crt").write_text("-----BEGIN CERTIFICATE-----\nnone\n")
+    (tmp_path / "both.pem").write_bytes(ca.read_bytes() + key.read_bytes())
+    for broker, file, words in (
+        ("mqtts://house", "none.crt", "No such file"),
+        ("mqtts://house", "no.crt", "no certificate in PEM"),
+        ("mqtts://house", key.name, "no certificate in PEM"),
+        ("mqtts://house", "both.pem", "holds a private key"),
+        ("mqtt://house", ca.name, "only a broker at mqtts:// or wss://"),
+        (None, ca.name, "only a broker at mqtts:// or wss://"),
+    ):
+        faults = list(Wishes(broker=broker, broker_ca=str(tmp_path / file)).faults())
+        assert len(faults) == 1 and words in faults[0], (file, faults)
+
+
+def test_the_help_names_every_column_of_a_table():
+    told = re.sub(r"[\s│]+", " ", flash("--help")[0])
+    assert ", ".join(TABLE_COLUMNS) in told
 
 
 def test_a_card_that_failed_is_not_done(tmp_path):

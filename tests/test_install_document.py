@@ -27,6 +27,7 @@ from device.service.place import Place
 from edge.resources import demo_recording
 from tests.base_dependencies import ROOT
 from tests.cards import make_bmap, make_image, needs_card_tools
+from tests.certificates import Authority
 from tests.conftest import free_port
 
 DOCUMENT = (ROOT / "docs" / "install.md").read_text()
@@ -75,6 +76,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(image, folder / "card.img")
     subprocess.run(["xz", "-0", image], check=True)
     (folder / "pianos.csv").write_text(blocks("csv")[0])
+    Authority(folder)  # house.crt, as the table names it
     (folder / "sudo").write_text(SUDO)
     (folder / "sudo").chmod(0o755)
     return folder

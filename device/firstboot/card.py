@@ -55,6 +55,7 @@ HEADER = """\
 # [wifi]
 # ssid = "House"
 # password = "…"                          security = "open" needs none; also "wpa3"
+# hidden = true                           where the network does not tell its name
 # country = "DE"                          two letters; the law of radio differs
 #
 # [dashboard]

@@ -33,11 +33,8 @@ from edge.errors import SostenutoError
 from edge.messages import AudioState, Clock, EventKind, Severity
 from edge.publish.address import default_device_name
 from edge.publish.clock import clock_quality
-from edge.publish.health import ATTENTION
+from edge.publish.health import ATTENTION, LEAST_FREE_BYTES
 from edge.publish.notices import Notice, leave
-
-LEAST_FREE_BYTES = 64 << 20
-"""Below this the outbox, at its largest, would not fit any more."""
 
 WRITTEN = "Written: "
 

@@ -67,6 +67,14 @@ def flash(
             envvar="SOSTENUTO_BROKER_PASSWORD", help="Its password.", rich_help_panel=_FOR_ONE
         ),
     ] = None,
+    broker_ca: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Certificate (PEM) of the authority that signed the broker's, where it is yours.",
+            rich_help_panel=_FOR_ONE,
+        ),
+    ] = None,
     mic: Annotated[
         str | None,
         typer.Option(
@@ -86,7 +94,11 @@ def flash(
     batch: Annotated[
         Path | None,
         typer.Option(
-            "--batch", metavar="CSV", help="A card for each row; started again, it goes on."
+            "--batch",
+            metavar="CSV",
+            help="A card for each row; started again, it goes on. Columns, of which all but the "
+            "first may be left out: name, ssid, wifi_password, country, security, broker, "
+            "broker_user, broker_password, broker_ca, mic, dashboard_password.",
         ),
     ] = None,
     record: Annotated[
@@ -123,6 +135,7 @@ def flash(
         security=wifi_security,
         broker=broker,
         broker_password=broker_password,
+        broker_ca=broker_ca,
         mic=mic,
         dashboard_password=dashboard_password,
     )

@@ -42,10 +42,14 @@ from device.flash.wishes import Row, Wishes, read_table
 from device.flash.writing import check_size, discard, opened, verify, write_card
 from device.service.install import DASHBOARD_PORT
 from edge.errors import DeviceError, UsageError
+from edge.publish.address import BrokerAddress
 
 NAME_MARK = "{name}"
 LOOK_S = 1.0
 """How often a reader is looked at for the next card."""
+
+MOST_NAMED = 5
+"""So many files are named in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +105,13 @@ def _one(options: FlashOptions, console: Console) -> None:
     wishes = options.wishes
     if wishes == Wishes() and sys.stdin.isatty() and not options.yes:
         wishes = ask_wishes(console)
-    text = card_text(wishes.card())
+    files = _files(wishes)
     if options.dry_run:
         _tell(console, options, f"nothing written: {target} and all settings are as they must be")
         return
     if not options.yes:
         _confirm(target, disk, console)
-    written = _write(image, target, disk, wishes.name, text, console)
+    written = _write(image, target, disk, wishes.name, files, console)
     _report(written, options, console)
 
 
@@ -154,15 +158,24 @@ def _confirm(target: Path, disk: Disk | None, console: Console) -> None:
         raise UsageError("nothing was written")
 
 
+def _files(wishes: Wishes) -> dict[str, bytes]:
+    """What is laid into the card for one piano, by name."""
+    return card_file(card_text(wishes.card())) | wishes.files()
+
+
 def _write(
-    image: CardImage, target: Path, disk: Disk | None, name: str | None, text: str, console: Console
+    image: CardImage,
+    target: Path,
+    disk: Disk | None,
+    name: str | None,
+    files: dict[str, bytes],
+    console: Console,
 ) -> Written:
     """Write and read back one card."""
     began_s = time.monotonic()
     if disk is None and not target.exists():
         with target.open("xb") as file:
             file.truncate(image.image_bytes)
-    files = card_file(text)
 
     def personal(head: bytes) -> bytes:
         return lay_in(head, image.layout, files)
@@ -227,20 +240,37 @@ def ask_wishes(console: Console, secret: Callable[[str], str] = getpass.getpass)
     console.print("An empty answer leaves a thing out.")
     name = _asked("name of the piano", console.input, lambda given: Wishes(name=given))
     ssid = console.input("Wi-Fi, its name: ").strip()
-    password = country = None
+    password = security = country = None
     if ssid:
         password = _asked(
             "Wi-Fi password", secret, lambda given: Wishes(ssid=ssid, wifi_password=given)
         )
+    if ssid and password is None:
+        answer = console.input("Is it open, a network without a password? (y/N) ")
+        if answer.strip().lower() in ("y", "yes"):
+            security = "open"
+        else:
+            console.print("Wi-Fi without its password is left out.")
+            ssid = ""
+    if ssid:
         country = _asked(
             "country (two letters)",
             console.input,
-            lambda given: Wishes(ssid=ssid, wifi_password=password, country=given),
+            lambda given: Wishes(
+                ssid=ssid, wifi_password=password, security=security, country=given
+            ),
         )
     broker = _asked(
         "broker, as mqtt://user@host", console.input, lambda given: Wishes(broker=given)
     )
     broker_password = secret("the broker's password: ") if broker and "@" in broker else None
+    broker_ca = None
+    if broker and BrokerAddress.parse(broker).tls:
+        broker_ca = _asked(
+            "its authority's certificate, a file, if it is your own",
+            console.input,
+            lambda given: Wishes(broker=broker, broker_ca=given),
+        )
     mic = _asked("microphone, a part of its name", console.input, lambda given: Wishes(mic=given))
     dashboard = _asked(
         "password of the settings' page", secret, lambda given: Wishes(dashboard_password=given)
@@ -250,9 +280,10 @@ def ask_wishes(console: Console, secret: Callable[[str], str] = getpass.getpass)
         ssid=ssid or None,
         wifi_password=password,
         country=country,
-        security=None if password or not ssid else "open",
+        security=security,
         broker=broker,
         broker_password=broker_password or None,
+        broker_ca=broker_ca,
         mic=mic,
         dashboard_password=dashboard,
     )
@@ -290,6 +321,9 @@ def _batch(options: FlashOptions, console: Console, table: Path) -> None:
         raise UsageError("flash needs an image and a card: flash sostenuto.img.xz /dev/sdX")
     image = open_image(options.image)
     if NAME_MARK in options.target:
+        there = [str(file) for row in left if (file := _file_for(row, options.target)).exists()]
+        if there and not options.yes:
+            _confirm_files(there, console)
         for row in left:
             _file_of_batch(row, options, image, record, console)
     else:
@@ -297,18 +331,40 @@ def _batch(options: FlashOptions, console: Console, table: Path) -> None:
     _tell(console, options, f"all {len(rows)} done; {record.path} tells of each")
 
 
+def _file_for(row: Row, named: str) -> Path:
+    return Path(named.replace(NAME_MARK, row.wishes.name or ""))
+
+
+def _confirm_files(there: list[str], console: Console) -> None:
+    """Name the files of a batch that will be written anew, left by one that was cut or not.
+
+    Raises
+    ------
+    UsageError
+        No, or nobody is there to ask.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"{len(there)} files are there already ({', '.join(there[:MOST_NAMED])}"
+            f"{', …' if len(there) > MOST_NAMED else ''}): add --yes if they may be lost"
+        )
+    console.print(escape("\n".join(there)))
+    console.print("[bold red]These files are there already, and will be lost.[/]")
+    if console.input("Write them anew? (y/N) ").strip().lower() not in ("y", "yes"):
+        raise UsageError("nothing was written")
+
+
 def _file_of_batch(
     row: Row, options: FlashOptions, image: CardImage, record: batch.Record, console: Console
 ) -> None:
     """A file for one piano, for factories that write cards by a machine of their own."""
     assert options.target is not None
-    target = Path(options.target.replace(NAME_MARK, row.wishes.name or ""))
+    target = _file_for(row, options.target)
     if target.exists() and not stat.S_ISREG(target.stat().st_mode):
         raise UsageError(f"{target}: no file; {NAME_MARK} is for files")
     target.unlink(missing_ok=True)  # left over by a batch that was cut, or written again
     _look_at(target, image, options)
-    text = card_text(row.wishes.card())
-    written = _write(image, target, None, row.wishes.name, text, console)
+    written = _write(image, target, None, row.wishes.name, _files(row.wishes), console)
     record.mark(row, batch.WRITTEN, card=written.card, image=image.path.name)
     _report(written, options, console)
 
@@ -334,14 +390,14 @@ def _reader(
     for number, row in enumerate(left, 1):
         name = row.wishes.name or ""
         console.rule(f"{number} of {len(left)}: {escape(name)}")
-        text = card_text(row.wishes.card())
+        files = _files(row.wishes)
         while True:
             console.print(f"Put the card for [bold]{escape(name)}[/] into {target} …")
             while (disk := next(arriving)) is None:
                 time.sleep(LOOK_S)
             try:
                 _wait_until_free(disk, options, image, console)
-                written = _write(image, target, disk, name, text, console)
+                written = _write(image, target, disk, name, files, console)
             except DeviceError as error:
                 record.mark(
                     row, batch.FAILED, card=disk.in_words, image=image.path.name, remark=str(error)

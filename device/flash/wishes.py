@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import ssl
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -28,6 +29,9 @@ from edge.dashboard.login import keep_text
 from edge.errors import InputError, UsageError
 from edge.publish.address import BrokerAddress
 
+BROKER_CA_FILE = "broker-ca.crt"
+"""How the certificate is called on the card."""
+
 MOST_TOLD = 40
 """So many faults of a table are told, then only how many more there are."""
 
@@ -44,6 +48,8 @@ class Wishes:
         As for `device.firstboot.card.make_wifi`.
     broker, broker_user, broker_password : str or None
         A URL; user and password may stand in it too.
+    broker_ca : str or None
+        A file: certificate of the authority that signed the broker's, PEM.
     mic : str or None
         A part of the microphone's name.
     dashboard_password : str or None
@@ -58,12 +64,13 @@ class Wishes:
     broker: str | None = None
     broker_user: str | None = None
     broker_password: str | None = field(default=None, repr=False)
+    broker_ca: str | None = None
     mic: str | None = None
     dashboard_password: str | None = field(default=None, repr=False)
 
     def faults(self) -> Iterator[str]:
         """Everything that is wrong with it, in words."""
-        for look in (self._settings, self._wifi, self._check_dashboard):
+        for look in (self._settings, self._wifi, self._check_dashboard, self.files):
             try:
                 look()
             except UsageError as error:
@@ -82,8 +89,30 @@ class Wishes:
         kept = keep_text(password) if password else None
         return Card(settings=self._settings(), wifi=self._wifi(), dashboard_kept=kept)
 
+    def files(self) -> dict[str, bytes]:
+        """What lies on the card beside its own file, by name.
+
+        Raises
+        ------
+        UsageError
+            The certificate cannot be used, or has no broker that shows one.
+        """
+        if not self.broker_ca:
+            return {}
+        if not self.broker or not BrokerAddress.parse(self.broker).tls:
+            raise UsageError(
+                f"broker_ca {self.broker_ca}: only a broker at mqtts:// or wss:// shows a "
+                "certificate; change the URL, or leave it out"
+            )
+        return {BROKER_CA_FILE: _certificate(Path(self.broker_ca))}
+
     def _settings(self) -> dict[str, str]:
-        given = {"device": self.name, "mic": self.mic, "broker": self._broker()}
+        given = {
+            "device": self.name,
+            "mic": self.mic,
+            "broker": self._broker(),
+            "broker_ca": BROKER_CA_FILE if self.broker_ca else None,
+        }
         settings = {key: value for key, value in given.items() if value}
         check_settings(settings)
         if self.mic and not self.mic.isprintable():
@@ -123,6 +152,31 @@ class Wishes:
     def _check_dashboard(self) -> None:
         if self.dashboard_password:
             check_dashboard_password(self.dashboard_password)
+
+
+def _certificate(path: Path) -> bytes:
+    """A file of certificates, looked through.
+
+    Raises
+    ------
+    UsageError
+        It cannot be read, holds none, or a key that is nobody else's.
+    """
+    try:
+        content = path.read_bytes()
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(
+            cadata=content.decode("ascii")
+        )
+    except OSError as error:  # OpenSSL's errors are of these too
+        why = "no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise UsageError(f"broker_ca {path}: {why}; give the file that begins -----BEGIN") from None
+    except ValueError:
+        raise UsageError(
+            f"broker_ca {path}: no certificate in PEM; convert it by openssl"
+        ) from None
+    if b"PRIVATE KEY" in content:
+        raise UsageError(f"broker_ca {path}: holds a private key; give the certificate alone")
+    return content
 
 
 COLUMNS = tuple(each.name for each in fields(Wishes))
@@ -168,7 +222,10 @@ def read_table(path: Path) -> tuple[Row, ...]:
         if len(cells) > len(header):
             faults.append(f"row {number}: {len(cells)} cells, and {len(header)} columns")
             continue
-        wishes = Wishes(**{key: cell for key, cell in zip(header, cells, strict=False) if cell})
+        given = {key: cell for key, cell in zip(header, cells, strict=False) if cell}
+        if "broker_ca" in given:
+            given["broker_ca"] = str(path.parent / given["broker_ca"])
+        wishes = Wishes(**given)
         faults += [f"row {number}: {fault}" for fault in wishes.faults()]
         if not wishes.name:
             faults.append(f"row {number}: no name; each piano of a batch needs its own")

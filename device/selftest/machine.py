@@ -18,10 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from device.selftest.verdict import failed, not_tried, passed
-from edge.commander import HOTTEST_C, LEAST_FREE_BYTES
+from edge.commander import HOTTEST_C
 from edge.messages import Check, Clock, Throttling
 from edge.publish.clock import clock_quality
-from edge.publish.health import read_board
+from edge.publish.health import LEAST_FREE_BYTES, read_board
 
 BUILT_YEAR = 2026
 """No time before this is the present: the software itself is not older."""

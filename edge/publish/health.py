@@ -27,6 +27,10 @@ ATTENTION = Path("/run/sostenuto-attention.txt")
 
 MOST_LINES = 16
 
+LEAST_FREE_BYTES = 100 << 20
+"""With less than this a disk is called full: the outbox at its largest, a day's record and a log
+still fit."""
+
 _MILLI = 1000.0
 _MS_DIGITS = 2
 _DB_DIGITS = 1
