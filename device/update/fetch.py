@@ -76,8 +76,8 @@ def copied(path: Path, folder: Path) -> Iterator[Path]:
         try:
             shutil.copyfile(path, target)
         except OSError as error:
-            if error.errno in FULL:
-                raise
+            if error.errno in FULL:  # of the two files the copy is what has no room
+                raise OSError(error.errno, error.strerror, str(target)) from None
             raise InputError(f"{path}: cannot be read to its end ({error.strerror})") from None
         yield target
 
