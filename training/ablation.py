@@ -47,6 +47,7 @@ class Variant:
     every: int = 1
     """Only every so many shards are trained on."""
     peak_rate: float = Schedule(hours=0).peak_rate
+    seed: int = 1
 
 
 def _changed(**changed: object) -> Callable[[], Variant]:
@@ -71,6 +72,8 @@ UNVARIED = Variation(
 
 VARIANTS: dict[str, Callable[[], Variant]] = {
     "as it is": lambda: Variant(separable3d(CHANNELS)),
+    # What differs by chance alone.
+    "as it is, another seed": lambda: Variant(separable3d(CHANNELS), seed=2),
     "no harmonic stack": _changed(harmonic_stack=False),
     "keys do not reach": _without_reach,
     "1x1 in 4 groups, shuffled": _changed(groups=4),
@@ -105,7 +108,11 @@ def run_variant(run: Path, name: str, steps: int) -> Outcome:
     variant = VARIANTS[name]()
     folder = run / "ablation" / f"{name.replace(' ', '_')}_{steps}"
     schedule = Schedule(
-        hours=0, steps=steps, peak_rate=variant.peak_rate, layer_decay=variant.layer_decay
+        hours=0,
+        steps=steps,
+        peak_rate=variant.peak_rate,
+        seed=variant.seed,
+        layer_decay=variant.layer_decay,
     )
     shards = _every(run / "shards", folder / "shards", variant.every)
     started = time.process_time()
