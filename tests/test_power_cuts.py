@@ -24,10 +24,12 @@ def test_the_table_counts_what_was_good_and_what_was_lost():
         then = asdict(Found(faults=faults, outbox=3))
         return {"moment": LISTENING, "on_its_way": on_its_way, "then": then}
 
-    lines = table([cut([]), cut(["the outbox is damaged"])]).splitlines()
+    damaged = cut(["the outbox is damaged"])  # which one start found after two kills
+    lines = table([cut([]), damaged, damaged]).splitlines()
     (line,) = [line for line in lines if line.startswith(LISTENING)]
-    assert line.split() == [LISTENING, "2", "1", "10", "6"]
-    assert lines[-1].split() == ["together", "2", "1", "10", "6"]
+    assert line.split() == [LISTENING, "3", "1", "15", "6"]
+    assert lines[-2].split() == ["together", "3", "1", "15", "6"]
+    assert lines[-1].startswith("2 starts were judged")
 
 
 def test_the_program_inside_runs_what_it_is_asked(tmp_path: Path):

@@ -269,21 +269,25 @@ def _words(found: Found) -> str:
 
 
 def table(cuts: Sequence[dict[str, Any]]) -> str:
-    """What the log comes to, by moment."""
+    """What the log comes to, by moment; what a start found counts at the last cut before it."""
     lines = [f"{'moment':18}{'kills':>6}{'good':>6}{'lost sectors':>14}{'in the outbox':>15}"]
     kills, good, lost, kept = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
-    for cut in cuts:
+    starts = 0
+    for cut, following in zip(cuts, [*cuts[1:], None], strict=True):
         moment, then = cut["moment"], cut["then"]
         kills[moment] += 1
         good[moment] += not then["faults"]
         lost[moment] += cut["on_its_way"]["sectors"] - cut["on_its_way"]["kept"]
-        kept[moment] += then["outbox"]
+        if following is None or following["then"] != then:
+            starts += 1
+            kept[moment] += then["outbox"]
     for moment in dict.fromkeys(PLAN):
         lines.append(
             f"{moment:18}{kills[moment]:6}{good[moment]:6}{lost[moment]:14,}{kept[moment]:15,}"
         )
     total = kills.total(), good.total(), lost.total(), kept.total()
     lines.append(f"{'together':18}{total[0]:6}{total[1]:6}{total[2]:14,}{total[3]:15,}")
+    lines.append(f"{starts} starts were judged, each after one kill or more")
     return "\n".join(lines)
 
 
