@@ -650,6 +650,7 @@ def test_under_mqtt_3_1_1_a_retained_command_is_carried_out_as_it_comes_and_neve
     parlour = Parlour(tmp_path, publisher, desk)
     worker = threading.Thread(target=parlour.run)
     worker.start()
+    assert parlour.ask("listen", True).status == "ok"  # it has subscribed
     topic = full_topic("parlour", "cmd/listen")
     stranger.publish(topic, command(False), 1, retain=True).wait_for_publish(10.0)
     wait_until(
