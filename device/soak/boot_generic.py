@@ -209,9 +209,11 @@ def trial(image: Path, folder: Path, log: Path, settle_s: int, processor: str) -
         _, figures.online_s = until(
             lambda: outside.of("availability")[-1:] == online, PATIENCE_S, "the piano online", board
         )
-        board.await_line(r"PROOF over", PATIENCE_S)
+        board.await_line(r"PROOF self-test code", PATIENCE_S)
         figures.notes, figures.pieces = outside.confirmed(), outside.pieces()
-        for health in outside.of("health"):
+        healths = outside.of("health")
+        board.await_line(r"PROOF over", PATIENCE_S)
+        for health in healths:
             figures.overruns = health.get("overruns", 0)
             figures.level_dbfs = max(figures.level_dbfs or -200.0, health.get("level_dbfs") or -200)
             told = health.get("end_to_end") or {}
