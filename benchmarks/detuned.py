@@ -54,6 +54,8 @@ Float32 = NDArray[np.float32]
 SEED = 9100
 SEGMENTS = 10
 HALF_S = 30.0
+FEWEST_NOTES = 20
+"""A piece that is over before the second half is no use."""
 KEY_ERROR_CENTS = 1.5
 OFFSETS_CENTS = (-60, -50, -40, -30, -20, 0, 20, 30, 40, 50, 60)
 STRETCHES_CENTS = (0, 3, 6)
@@ -145,8 +147,11 @@ class Pianist:
         touch = replace(
             draw_touch(rng), cents_of_key=cents + rng.normal(0.0, KEY_ERROR_CENTS, len(keys))
         )
-        _, performed = draw_performance(rng, self._sources, conditions, 2 * HALF_S + LEAD_S)
-        performed = shifted(performed, -LEAD_S, 2 * HALF_S)
+        while True:
+            _, performed = draw_performance(rng, self._sources, conditions, 2 * HALF_S + LEAD_S)
+            performed = shifted(performed, -LEAD_S, 2 * HALF_S)
+            if np.count_nonzero(performed.notes["onset_s"] >= HALF_S) >= FEWEST_NOTES:
+                break
         strings = self._sources.string_responses[0]
         half = round(HALF_S * STREAM_RATE_HZ)
         dry = mix(rng, piano, performed, touch, 2 * half, strings)
