@@ -39,6 +39,7 @@ from edge.audio.block import STREAM_RATE_HZ, Block
 from edge.audio.resample import resample, to_mono
 from edge.calibration import UNCALIBRATED, Calibration, calibrate
 from edge.ear import ModelEar, find_manifest
+from edge.errors import InputError
 from edge.manifest import read_manifest, read_model_file
 from edge.model import NoteModel
 from edge.note import NoteEvent
@@ -249,16 +250,22 @@ def reading_errors(pianist: Pianist) -> list[dict[str, Any]]:
         for tuning in (Tuning(), *tunings)
     }
 
-    def read(index: int, tuning: Tuning, seconds: float) -> Calibration:
+    def read(index: int, tuning: Tuning, seconds: float) -> Calibration | None:
         first = playing[index, tuning].first[: round(seconds * STREAM_RATE_HZ)]
-        return calibrate(first, tuning.offset_cents)
+        try:
+            return calibrate(first, tuning.offset_cents)
+        except InputError:
+            return None
 
     for seconds in READ_FROM_S:
-        offsets, stretches = [], []
+        offsets, stretches, refused = [], [], 0
         for index in range(SEGMENTS):
             before = read(index, Tuning(), seconds)
             for tuning in tunings:
                 after = read(index, tuning, seconds)
+                if before is None or after is None:
+                    refused += 1
+                    continue
                 offsets.append(after.offset_cents - before.offset_cents - tuning.offset_cents)
                 stretches.append(after.stretch_cents - before.stretch_cents - tuning.stretch_cents)
         rows.append(
@@ -269,6 +276,7 @@ def reading_errors(pianist: Pianist) -> list[dict[str, Any]]:
                 "most": _quantile(offsets, 1.0),
                 "stretch: median": _quantile(stretches, 0.5),
                 "95 % ": _quantile(stretches, 0.95),
+                "refused": refused,
             }
         )
     return rows
