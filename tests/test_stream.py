@@ -110,9 +110,8 @@ def test_a_model_trains_on_a_piano_that_is_rendered_meanwhile_and_does_so_again(
     make = partial(prepare_shard, load_sources(tmp_path / "music"), FeatureParameters(), 1.5)
     narrow = Architecture("small", FeatureParameters(), 4, 1, 1, 8, (BlockShape(2, 1, 3),))
     schedule = Schedule(hours=0, steps=6, batch=1, frames=64, steps_per_epoch=2)
-    losses = []
-    for name in ("run", "again"):
-        shards = tmp_path / name / "shards"
+
+    def losses(shards: Path) -> list[float]:
         seen: list[int] = []
         keras.utils.set_random_seed(3)
         with LocalProcesses(make, 1) as hands:
@@ -120,12 +119,13 @@ def test_a_model_trains_on_a_piano_that_is_rendered_meanwhile_and_does_so_again(
             stream = ShardStream(hands, numbered, 1, quiet())
 
             def refill(share: float) -> None:
-                stream.move(share)  # noqa: B023 - called before the next stream is made
-                seen.append(len(list(shards.iterdir())))  # noqa: B023 - likewise
+                stream.move(share)
+                seen.append(len(list(shards.iterdir())))
 
             train(narrow, shards, shards.parent, schedule, refill=refill)
         assert set(seen) == {1}
         assert [path.name for path in shards.iterdir()] == ["002-00003.npz"]
         log = (shards.parent / "log.jsonl").read_text().splitlines()
-        losses.append([json.loads(line)["loss"] for line in log])
-    assert losses[0] == losses[1]
+        return [json.loads(line)["loss"] for line in log]
+
+    assert losses(tmp_path / "run" / "shards") == losses(tmp_path / "again" / "shards")

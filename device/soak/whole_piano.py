@@ -369,13 +369,16 @@ class Piano:
 
     def applied(self, number: int) -> tuple[int, str]:
         """Its end; of a system, that it was written, for the board may start again before that."""
-        starts = self.inside.starts
+        return self._end(number, self.inside.starts, "the update's end")
+
+    def _end(self, number: int, starts: int, what: str) -> tuple[int, str]:
+        """How a program ended, or that more than so many starts have cut it short."""
         return self.await_(
             lambda: (
                 self.inside.answer(number)
                 or ((0, "starts again") if self.inside.starts > starts else None)
             ),
-            "the update's end",
+            what,
         )
 
     def settled(self, starts: int) -> dict[str, Any]:
@@ -386,9 +389,6 @@ class Piano:
             number = self.inside.send(
                 "sh", "-c", "while test -e /var/lib/sostenuto/parcels/trial.json; do sleep 1; done"
             )
-            self.await_(
-                lambda n=number, s=seen: self.inside.answer(n) or self.inside.starts > s,  # type: ignore[misc]
-                "the judgement",
-            )
+            self._end(number, seen, "the judgement")
             if self.inside.starts == seen:
                 return self.status()

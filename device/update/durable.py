@@ -102,7 +102,4 @@ def disk_says(error: OSError, path: Path) -> str:
     if error.errno not in FULL:
         return f"{where}: cannot be read or written ({error.strerror or error})"
     free = shutil.disk_usage(path if path.is_dir() else path.parent).free
-    return (
-        f"{where}: the disk is full ({free >> 20:,} MiB free); make room, by erasing what was "
-        "played, or use a larger card"
-    )
+    return f"{where}: the disk is full ({free >> 20:,} MiB free); make room, or use a larger card"
